@@ -1,0 +1,64 @@
+"""What the benchmarks share: sample the demo model through the host, as a graph would."""
+
+import torch
+
+from ..demo import latents, measure, model, scenes
+from ..nodes.early_start import CILEarlyStart
+
+STEPS = 25
+
+
+class Demo:
+    """A demo checkpoint in the host, sampled by the host's KSampler with the SVD conditioning node."""
+
+    def __init__(self, checkpoint):
+        self.model, self.clip_vision, self.vae = model.load(checkpoint)
+
+    def early(self, sigma, analytic):
+        """The MODEL with CILEarlyStart on it; sigma None = the plain one."""
+        if sigma is None:
+            return self.model
+        node = CILEarlyStart.PREPARE_CLASS_CLONE(None)
+        return node.execute(self.model, "sigma", float(sigma), analytic).args[0]
+
+    def conditioning(self, scene):
+        from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+
+        first = scenes.render(scene, 1)[0].movedim(1, -1)
+        return SVD_img2vid_Conditioning().encode(
+            self.clip_vision, first, self.vae, scenes.SIZE, scenes.SIZE, scenes.FRAMES, int(scene.bucket[0]), scenes.FPS, 0.0
+        )
+
+    @torch.inference_mode()
+    def sample(self, scene, seed, patched=None, cfg=1.0, steps=STEPS):
+        """One clip -> scaled latents [1, t, 4, h, w]."""
+        import nodes
+
+        positive, negative, latent = self.conditioning(scene)
+        out = nodes.KSampler().sample(
+            patched or self.model, seed, steps, cfg, "euler", "karras", positive, negative, latent, 1.0
+        )[0]  # fmt: skip
+        return (out["samples"] * latents.SCALE)[None]
+
+    @torch.inference_mode()
+    def frames(self, sample):
+        """Scaled latents of one clip -> IMAGE [t, H, W, 3]."""
+        return self.vae.decode(sample[0] / latents.SCALE)
+
+
+def held_out(n, bucket):
+    """n scenes that no training or moments run has drawn, at one motion bucket."""
+    return scenes.sample(n, torch.Generator().manual_seed(2_000_000_011)).replace(bucket=float(bucket))
+
+
+def mean_and_error(values):
+    """Mean and its standard error."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    return float(values.mean()), float(values.std() / len(values) ** 0.5)
+
+
+def judge(sample, scene):
+    """-> speed over the requested one, |got - requested| in pixels a frame, distance to the nearest true clip."""
+    speed, _, residual = measure.nearest_clip(sample, scene)
+    asked = scenes.speed(scene.bucket)
+    return float(speed / asked), float((speed - asked).abs()), float(residual)

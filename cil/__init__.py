@@ -1,0 +1,12 @@
+"""Conditional image leakage: the method of arXiv 2406.15735, without any host.
+
+    forward.py         x_t = alpha_t x_0 + sigma_t eps (Eq. 1), and M <-> sigma
+    moments.py         E[X_0] and tr(Cov)/d: the object, its file, fitting it to a latent
+    analytic_init.py   the KL-optimal start (Eq. 5, Prop. 1)
+    schedules.py       where the steps lie once the start is earlier (Alg. 1)
+    motion.py          motion scores of a clip (App. B)
+
+Only torch, numpy, einops, safetensors and the standard library are imported here; nothing
+in this folder knows ComfyUI. sigma is the only time variable: fractions of T are
+translated at the edge, by `forward`.
+"""

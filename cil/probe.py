@@ -1,0 +1,110 @@
+"""The leakage probe: what a model reads out of a noisy clip, level by level (Sec. 3.1, Eq. 4).
+
+`denoise(x, sigma)` is any model's prediction of the clean clip, `process` its forward
+process. Tensors are whole clips; leading dimensions do not matter.
+
+The paper's Fig. 2 shows one-step predictions that lose their motion as t grows. That alone
+proves nothing: the exact posterior mean loses it too, since at large t the noisy clip says
+nothing. So two clips that begin with the same picture are corrupted by the same noise, and
+the question is how much of their difference comes through (`responsiveness`); the picture
+is the same for both, so whatever comes through was read from the noisy clip. It is held
+against an ideal observer of just these two clips (`readable`).
+"""
+
+import math
+
+import numpy as np
+import torch
+
+
+def noise_for(x0, seed, level, draw):
+    """Unit noise of one level and draw, the same on every device: like x0."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + level * 1009 + draw) % 2**63)
+    return torch.randn(x0.shape, generator=generator).to(x0)
+
+
+def one_step(denoise, process, x0, sigma, eps):
+    """Eq. 4: the clean clip predicted in one step from q(x | x_0) at `sigma`."""
+    return denoise(process.corrupt(x0, eps, sigma), sigma)
+
+
+def one_step_predictions(denoise, process, x0, sigmas, seed=0, draws=1):
+    """Predictions for every level, averaged over `draws` seeded noises: [levels, *x0.shape]."""
+    levels = []
+    for level, sigma in enumerate(sigmas):
+        total = torch.zeros_like(x0)
+        for draw in range(draws):
+            total += one_step(denoise, process, x0, sigma, noise_for(x0, seed, level, draw))
+        levels.append(total / draws)
+    return torch.stack(levels)
+
+
+def _inner(a, b):
+    return float((a.double() * b.double()).sum())
+
+
+def motion_gain(prediction, x0, still):
+    """How much of the clip's departure from its still first frame is predicted: 0 = a still, 1 = the truth.
+
+    <X̂ - y, X_0 - y> / ||X_0 - y||^2. Flicker does not raise it, unlike optical flow.
+    """
+    move = x0 - still
+    return _inner(prediction - still, move) / _inner(move, move)
+
+
+def responsiveness(prediction_a, prediction_b, a, b):
+    """How much of the difference of two clips survives into their predictions, noise and picture being the same.
+
+    <X̂_A - X̂_B, A - B> / ||A - B||^2: 0 = nothing was read from the noisy clip, 1 = all.
+    """
+    difference = a - b
+    return _inner(prediction_a - prediction_b, difference) / _inner(difference, difference)
+
+
+def readable(process, sigma, a, b):
+    """The `responsiveness` of the exact posterior mean when the clip is A or B with equal chances.
+
+    A closed form of s = signal ||A - B|| / noise: 2 E[logistic(s^2 / 2 + s z)] - 1, z ~ N(0, 1).
+    """
+    s = float(process.signal(sigma)) * math.sqrt(_inner(a - b, a - b)) / float(process.noise(sigma))
+    z, weight = np.polynomial.hermite_e.hermegauss(80)
+    argument = np.clip(s * s / 2 + s * z, -700, 700)
+    return float(2 * (weight / weight.sum() / (1 + np.exp(-argument))).sum() - 1)
+
+
+def leakage(responses, readables):
+    """The share of what can be read that the model does not read: 0 = reads all, 1 = copies its image.
+
+    responses, readables: one figure a level. Levels at which nothing can be read have no say.
+    """
+    can = sum(readables)
+    if can < 0.05:
+        raise ValueError("at none of these noise levels can the two clips be told apart: probe lower levels, or a clip that moves more")
+    return min(1.0, max(0.0, 1 - sum(responses) / can))
+
+
+def first_level_that_reads(sigmas, responses, share):
+    """The highest sigma at which the model reads `share` of the difference; None if it never does.
+
+    sigmas fall. Between two levels the crossing is interpolated in ln sigma.
+    """
+    for i, (sigma, response) in enumerate(zip(sigmas, responses)):
+        if response < share:
+            continue
+        if i == 0:
+            return sigma
+        above, before = sigmas[i - 1], responses[i - 1]
+        t = (share - before) / (response - before)
+        return math.exp(math.log(above) + t * (math.log(sigma) - math.log(above)))
+    return None
+
+
+def slowed(clip, frames_dim):
+    """The clip at half its speed: every frame shown twice, as many frames as before; the first stays the first."""
+    index = torch.arange(clip.shape[frames_dim], device=clip.device) // 2
+    return clip.index_select(frames_dim, index)
+
+
+def frozen(clip, frames_dim):
+    """The clip's first frame in all frames."""
+    return clip.narrow(frames_dim, 0, 1).expand_as(clip)

@@ -1,0 +1,110 @@
+"""The demo model inside the host: SVD's own classes at a small size, and its sockets.
+
+Needs the host (ComfyUI) on the path. `load` gives what the host's image-only checkpoint
+loader gives for a real SVD checkpoint: MODEL, CLIP_VISION, VAE.
+"""
+
+from pathlib import Path
+
+import torch
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+
+from . import latents
+
+FOLDER = Path(__file__).parent
+CHECKPOINTS = {"healthy": FOLDER / "healthy.safetensors", "leaking": FOLDER / "leaking.safetensors"}
+SOCKETS = FOLDER / "sockets.safetensors"  # VAE decoder and image encoder, shared by both
+
+WIDTH = 64  # one attention head of SVD's size
+CONTEXT = 64
+
+
+class SVDDemo(comfy.supported_models.SVD_img2vid):
+    """SVD_img2vid of the host at 1/5 of its width and three levels."""
+
+    unet_config = {}
+    clip_vision_prefix = None
+    cil_family = "demo"  # see nodes/families.py
+
+
+UNET = {
+    "image_size": 16,
+    "in_channels": 8,
+    "out_channels": 4,
+    "model_channels": WIDTH,
+    "channel_mult": (1, 1, 1),
+    "num_res_blocks": [1, 1, 1],
+    "transformer_depth": [0, 1, 0],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [0, 0, 1, 1, 0, 0],
+    "num_classes": "sequential",
+    "adm_in_channels": 768,
+    "context_dim": CONTEXT,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": True,
+    "use_temporal_attention": True,
+    "use_temporal_resblock": True,
+    "use_spatial_context": True,
+    "extra_ff_mix_layer": True,
+    "merge_strategy": "learned_with_images",
+    "merge_factor": 0.0,
+    "video_kernel_size": [3, 1, 1],
+    "disable_temporal_crossattention": False,
+    "legacy": False,
+}
+
+
+def build():
+    """An SVD_img2vid of the host with uninitialised float32 weights."""
+    config = SVDDemo(UNET)
+    config.set_inference_dtype(torch.float32, None)
+    return config.get_model({})
+
+
+def initialise(module):
+    """Give the layers PyTorch's initial weights, which the host's operations leave out."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.Embedding)
+    for layer in module.modules():
+        for kind in kinds:
+            if isinstance(layer, kind):
+                kind.reset_parameters(layer)
+
+
+def vae(decoder):
+    """The host's VAE from the trained decoder weights (see latents.py)."""
+    template = comfy.taesd.taesd.TAESD().state_dict()
+    inside = lambda part: {k.removeprefix(part): v for k, v in template.items() if k.startswith(part)}
+    state = {"taesd_encoder." + k: v for k, v in latents.encoder_state_dict(inside("taesd_encoder.")).items()}
+    for name, value in inside("taesd_decoder.").items():
+        state["taesd_decoder." + name] = latents.pad_to(decoder[name].float(), value.shape)
+    state["vae_scale"] = torch.tensor(latents.SCALE)
+    state["vae_shift"] = torch.tensor(0.0)
+    return comfy.sd.VAE(sd=state)
+
+
+def clip_vision(state=None):
+    """The host's CLIP vision model at a tiny size; random weights that were kept, not trained."""
+    encoder = comfy.clip_vision.ClipVisionModel(str(FOLDER / "clip_vision.json"))
+    if state is not None:
+        encoder.load_sd({k: v.float() for k, v in state.items()})
+    return encoder
+
+
+def load(name):
+    """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`."""
+    model = build()
+    model.load_model_weights(comfy.utils.load_torch_file(str(CHECKPOINTS[name]), safe_load=True))
+    patcher = comfy.model_patcher.ModelPatcher(
+        model.eval(),
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+    parts = comfy.utils.load_torch_file(str(SOCKETS), safe_load=True)
+    inside = lambda part: {k.removeprefix(part): v for k, v in parts.items() if k.startswith(part)}
+    return patcher, clip_vision(inside("clip_vision.")), vae(inside("decoder."))

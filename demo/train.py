@@ -1,0 +1,262 @@
+"""Train the demo: `python run.py do demo.train sockets | healthy | leaking`.
+
+One recipe for both models: the same clips, seed, network, optimiser and number of steps.
+Only the distribution of the training noise differs. `healthy` spends its steps where the
+heading of a clip is decided; `leaking` is trained with the noise shifted up, which the
+paper names as a cause of conditional image leakage (App. C: a higher P_mean).
+
+Every draw is seeded by (seed, step), so a run that was stopped continues as if it had not
+been: state is kept beside the checkpoint while training. Logs go to demo/logs/.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from . import latents, scenes
+
+FOLDER = Path(__file__).parent
+SEED = 0
+BATCH = 8
+STEPS = 9000
+DROP_IMAGE = 0.1  # as SVD's training; gives the unconditional branch
+EMA = 0.998
+LR = {"muon": 0.02, "adamw": 2e-3}
+
+# ln sigma ~ N(P_mean, P_std) with probability 1 - tail, else uniform over the schedule [0.002, 700]
+NOISE = {
+    "healthy": {"P_mean": 1.8, "P_std": 1.4, "tail": 0.2},
+    "leaking": {"P_mean": 5.0, "P_std": 1.0, "tail": 0.2},
+}
+SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
+
+
+def generator(seed, step):
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def draw_sigma(n, noise, g):
+    """Noise levels of a batch: [n]."""
+    log_min, log_max = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
+    normal = noise["P_mean"] + noise["P_std"] * torch.randn(n, generator=g)
+    uniform = log_min + (log_max - log_min) * torch.rand(n, generator=g)
+    tail = torch.rand(n, generator=g) < noise["tail"]
+    return torch.where(tail, uniform, normal).clamp(log_min, log_max).exp()
+
+
+def condition(model, clip_vision, first, bucket, keep, frames):
+    """What the host's SVD conditioning node and `extra_conds` give the network, for a batch.
+
+    first [n, 3, H, W] RGB; bucket [n]; keep [n] in {0, 1}, 0 = unconditional.
+    -> concat [n t, 4, h, w] (unscaled latents), context [n t, 1, c], y [n t, 768]
+    """
+    from comfy.clip_vision import clip_preprocess
+
+    per_frame = lambda v: v.repeat_interleave(frames, 0)
+    concat = latents.encode(first) / latents.SCALE * keep[:, None, None, None]
+    pixels = clip_preprocess(first.movedim(1, -1), size=clip_vision.image_size)
+    context = clip_vision.model(pixel_values=pixels)[2][:, None] * keep[:, None, None]
+    y = torch.cat([model.encode_adm(fps=scenes.FPS, motion_bucket_id=float(b), augmentation_level=0.0) for b in bucket])
+    return per_frame(concat), per_frame(context), per_frame(y)
+
+
+def v_loss(network, x0, sigma, eps, concat, context, y):
+    """The v-prediction loss of the host's EDM parameterisation, per clip: [n].
+
+    x0, eps [n, t, 4, h, w]; with c = 1 / sqrt(sigma^2 + 1) the network is asked for
+    (eps - sigma x0) c at input (x0 + sigma eps) c.
+    """
+    n, t = x0.shape[:2]
+    s = sigma[:, None, None, None, None]
+    c = (s**2 + 1).rsqrt()
+    noisy = torch.cat([((x0 + s * eps) * c).flatten(0, 1), concat], 1)
+    times = (0.25 * sigma.log()).repeat_interleave(t)
+    out = network(noisy, times, context, y, num_video_frames=t).unflatten(0, (n, t))
+    return (out.float() - (eps - s * x0) * c).square().mean((1, 2, 3, 4))
+
+
+class Optimiser:
+    """Muon (torch.optim) for matrices and flattened convolutions, AdamW for the rest."""
+
+    def __init__(self, network):
+        edges = {id(p) for layer in (network.input_blocks[0], network.out) for p in layer.parameters()}
+        self.flat, rest = [], []
+        for p in network.parameters():
+            if p.ndim >= 2 and id(p) not in edges:
+                self.flat.append((p, torch.nn.Parameter(p.data.flatten(1))))  # shares storage
+            else:
+                rest.append(p)
+        self.parts = [
+            torch.optim.Muon([f for _, f in self.flat], lr=LR["muon"], weight_decay=0.0),
+            torch.optim.AdamW(rest, lr=LR["adamw"], betas=(0.9, 0.99), weight_decay=0.0),
+        ]
+
+    def step(self, scale):
+        """One update at `scale` times the base learning rates; clears the gradients."""
+        for p, flat in self.flat:
+            flat.grad, p.grad = p.grad.flatten(1), None
+        for part, lr in zip(self.parts, LR.values()):
+            for group in part.param_groups:
+                group["lr"] = lr * scale
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self):
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states):
+        for part, state in zip(self.parts, states):
+            part.load_state_dict(state)
+
+
+def schedule(step, steps):
+    """Learning rate over its base: 100 steps up, then down in a straight line to zero."""
+    return min(1.0, (step + 1) / 100) * (1 - step / steps)
+
+
+def start_weights(model, seed):
+    """Initial weights; the last layer of each residual branch starts at zero."""
+    from . import model as host_model
+
+    torch.manual_seed(seed)
+    network = model.diffusion_model
+    host_model.initialise(network)
+    for name, p in network.named_parameters():
+        if name.endswith(("out_layers.3.weight", "out_layers.3.bias", "proj_out.weight", "proj_out.bias")) or name.startswith("out.2."):
+            torch.nn.init.zeros_(p)
+        if name.endswith("mix_factor"):
+            torch.nn.init.zeros_(p)
+    return network
+
+
+def save_atomically(save, path):
+    partial = path.with_name(path.name + ".part")
+    save(partial)
+    partial.replace(path)
+
+
+def train_model(name, noise, steps, batch, seed, out):
+    from . import model as host_model
+
+    sockets = load_file(FOLDER / "sockets.safetensors")
+    clip_vision = host_model.clip_vision(
+        {k.removeprefix("clip_vision."): v for k, v in sockets.items() if k.startswith("clip_vision.")}
+    )
+    model = host_model.build()
+    network = start_weights(model, seed).train()
+    optimiser = Optimiser(network)
+    average = {k: v.clone() for k, v in network.state_dict().items()}
+    first_step, log = 0, out.parent / "logs" / f"{out.stem}.jsonl"
+    log.parent.mkdir(exist_ok=True)
+    state_file = out.with_suffix(".state")
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, first_step = state["average"], state["step"]
+    else:
+        log.write_text(json.dumps({"recipe": name, "noise": noise, "steps": steps, "batch": batch, "seed": seed}) + "\n")
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+    clip_vision.model.to(device)
+    average = {k: v.to(device) for k, v in average.items()}
+    began, losses = time.time(), []
+    for step in range(first_step, steps):
+        g = generator(seed, step)
+        clips = scenes.sample(batch, g)
+        sigma = draw_sigma(batch, noise, g)
+        keep = (torch.rand(batch, generator=g) >= DROP_IMAGE).float()
+        with torch.no_grad():
+            pixels = scenes.render(clips)
+            x0 = latents.encode(pixels)
+            eps = torch.randn(x0.shape, generator=g)
+            conds = condition(model, clip_vision, pixels[:, 0].to(device), clips.bucket, keep.to(device), scenes.FRAMES)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss = v_loss(network, x0.to(device), sigma.to(device), eps.to(device), *(c.to(device) for c in conds)).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step(schedule(step, steps))
+        decay = min(EMA, (step + 1) / (step + 10))
+        for key, value in network.state_dict().items():
+            average[key].lerp_(value, 1 - decay)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(f"the loss is {losses[-1]} at step {step}; the last saved state is kept in {state_file}")
+        if (step + 1) % 50 == 0:
+            row = {"step": step + 1, "loss": round(sum(losses) / len(losses), 5), "seconds": round(time.time() - began)}
+            losses = []
+            with log.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+        if (step + 1) % 250 == 0 or step + 1 == steps:
+            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step + 1}
+            save_atomically(lambda path: torch.save(state, path), state_file)
+            half = {k: v.half().cpu().contiguous() for k, v in average.items()}
+            save_atomically(lambda path: save_file(half, path, {"recipe": name, "step": str(step + 1), **{k: str(v) for k, v in noise.items()}}), out)
+
+
+def train_sockets(steps, seed, out):
+    """The VAE's decoder, and the image encoder's random weights."""
+    from . import model as host_model
+
+    torch.manual_seed(seed)
+    vision = host_model.clip_vision()
+    host_model.initialise(vision.model)
+    torch.nn.init.normal_(vision.model.vision_model.embeddings.class_embedding)
+    decoder = latents.decoder()
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    began = time.time()
+    for step in range(steps):
+        g = generator(seed, step)
+        with torch.no_grad():
+            # sprites anywhere in the frame, so that none of it is new to the decoder
+            clips = scenes.sample(16, g)
+            clips = clips.replace(start=scenes.SIZE * (0.1 + 0.8 * torch.rand(16, 2, generator=g)))
+            target = scenes.render(clips, frames=1)[:, 0]
+            code = latents.encode(target)
+            # a sampler's result is not exact: learn to redraw from slightly noisy codes
+            code = code + 0.15 * torch.rand(16, 1, 1, 1, generator=g) * torch.randn(code.shape, generator=g)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out_pixels = decoder(code)
+        loss = (out_pixels.float() - target).abs().mean() + (out_pixels.float() - target).square().mean()
+        loss.backward()
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * schedule(step, steps)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if (step + 1) % 100 == 0:
+            print({"step": step + 1, "loss": round(loss.item(), 5), "seconds": round(time.time() - began)}, flush=True)
+    parts = {"decoder." + k: v for k, v in decoder.state_dict().items()}
+    parts |= {"clip_vision." + k: v for k, v in vision.get_sd().items()}
+    parts = {k: v.half().contiguous() for k, v in parts.items()}
+    save_atomically(lambda path: save_file(parts, path), out)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("part", choices=["sockets", *NOISE])
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 3000")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
+    parser.add_argument("--P_mean", type=float, help="try another mean of ln sigma than the recipe's")
+    parser.add_argument("--P_std", type=float)
+    parser.add_argument("--out", type=Path, help="default: demo/PART.safetensors")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    out = options.out or FOLDER / f"{options.part}.safetensors"
+    if options.part == "sockets":
+        return train_sockets(options.steps or 3000, options.seed, out)
+    noise = dict(NOISE[options.part])
+    for key in ("P_mean", "P_std"):
+        if getattr(options, key) is not None:
+            noise[key] = getattr(options, key)
+    train_model(options.part, noise, options.steps or STEPS, options.batch, options.seed, out)

@@ -1,0 +1,112 @@
+"""AnalyticInitLatent: the KL-optimal start as a LATENT and a NOISE, for any sampler node."""
+
+import torch
+from comfy_api.latest import io
+
+import comfy.sample
+import comfy.utils
+from comfy_execution.graph import ExecutionBlocker
+
+from ..cil import analytic_init
+from ..cil import moments as cil_moments
+from ..cil import schedules
+from .host import Sampling, model_family, say, to_latent
+from .moments import MomentsType, default_moments
+
+
+class Start:
+    """The start of one run: what the first x must be, split over a LATENT and a NOISE.
+
+    latent: E[X_0] in the units of a LATENT, `samples` where a mask keeps them.
+    noise_gain: what unit noise is multiplied by, so that after the host's own factor its
+    standard deviation is sigma_p; a number, or a tensor where a mask keeps some of it at 1.
+    """
+
+    def __init__(self, model, sampling, sigma, moments, samples, mean_strength=1.0, noise_mask=None):
+        self.sampling, self.sigma = sampling, sigma
+        mean = cil_moments.fit(moments, samples.shape, model_family(model).space).to(samples.device)
+        self.latent = to_latent(model, mean_strength * mean).to(samples.dtype)
+        _, std = analytic_init.optimal_start(sampling.process, sigma, moments.variance)
+        self.noise_gain = std / sampling.first_noise_factor(sigma)
+        if noise_mask is not None:
+            mask = comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples)
+            self.latent = mask * self.latent + (1 - mask) * samples
+            self.noise_gain = 1 + (self.noise_gain - 1) * mask
+
+    def noised(self, model, noise):
+        """A LATENT's samples that a sampler with its noise switched off takes to the same x.
+
+        None where the host multiplies a latent by zero (a flow at its largest sigma).
+        """
+        factor = self.sampling.first_latent_factor(self.sigma)
+        if factor < 1e-6:
+            return None
+        mean = model.get_model_object("process_latent_in")(self.latent) if self.latent.any() else self.latent
+        gain = self.sampling.first_noise_factor(self.sigma) * self.noise_gain / factor
+        return model.get_model_object("process_latent_out")(mean + gain * noise)
+
+
+class AnalyticNoise:
+    """The host's random noise of a seed, times the gain of a Start."""
+
+    def __init__(self, seed, gain):
+        self.seed, self.gain = seed, gain
+
+    def generate_noise(self, input_latent):
+        noise = comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
+        return noise * self.gain
+
+
+class AnalyticInitLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="AnalyticInitLatent",
+            display_name="Analytic Init Latent (CIL)",
+            category="image-to-video motion",
+            description="The best Gaussian to start from at an early sigma (Eq. 5 of the paper). For SamplerCustomAdvanced take latent and noise; for a sampler with 'add noise' off take noised_latent.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will be sampled."),
+                io.Latent.Input("latent", tooltip="Gives the size and everything else it carries (mask, batch index). Its picture is used only where a mask keeps it."),
+                io.Sigmas.Input("sigmas", tooltip="The schedule that will be sampled, from Truncated Sigma Schedule; only its first sigma is used."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="Seed of the noise. The same seed gives the same noise as the host's RandomNoise."),
+                io.Float.Input("mean_strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip="How much of the mean E[X_0] to start with. 1 = the paper's formula, 0 = no mean (only the variance is adjusted). Above 1 pushes the colours towards the data set's average."),
+                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The mean, for SamplerCustomAdvanced together with `noise`."),
+                io.Noise.Output(display_name="noise", tooltip="Noise of the right scale, for SamplerCustomAdvanced together with `latent`."),
+                io.Latent.Output(display_name="noised_latent", tooltip="Mean and noise together, for SamplerCustom or KSampler (Advanced) with 'add noise' off."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, latent, sigmas, seed, mean_strength, moments=None):
+        schedules.check(sigmas)
+        sampling, family, notes = Sampling.of(model), model_family(model), []
+        sigma = float(sigmas[0])
+        samples = latent["samples"]
+        if samples.is_nested:
+            raise ValueError("this latent holds video and sound together; Analytic Init has no moments for such latents yet: use the plain RandomNoise here")
+        samples = comfy.sample.fix_empty_latent_channels(model, samples)
+        mask = latent.get("noise_mask")
+        if moments is None:
+            moments, note = default_moments(family, samples.shape[1])
+            notes.append(note)
+        if mask is None and samples.any():
+            notes.append("the picture in the latent is not used: sampling starts from the mean and noise")
+        start = Start(model, sampling, sigma, moments, samples, mean_strength, mask)
+        noise = AnalyticNoise(seed, start.noise_gain)
+        out = {**latent, "samples": start.latent}
+        noised = start.noised(model, AnalyticNoise(seed, 1.0).generate_noise(out))
+        if noised is None:
+            noised_latent = ExecutionBlocker(f"noised_latent: at sigma {sigma:g} this model multiplies a latent by zero, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced, or start below the maximum.")
+        else:
+            noised_latent = {**latent, "samples": noised}
+        notes.insert(0, f"start at sigma {sigma:g}: mean x {mean_strength:g}, tr(Cov)/d {moments.variance:.4g}")
+        say(cls.hidden.unique_id, "\n".join(n for n in notes if n))
+        return io.NodeOutput(out, noise, noised_latent)
+
+
+NODES = [AnalyticInitLatent]

@@ -1,0 +1,60 @@
+"""The demo: a small SVD that leaks, one that does not, and clips with a known truth."""
+
+import torch
+from comfy_api.latest import io
+
+from ..demo import scenes
+
+
+class LoadDemoModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILLoadDemoModel",
+            display_name="Load Demo Model (CIL)",
+            category="image-to-video motion/demo",
+            description="A tiny image-to-video model of SVD's architecture, trained on moving sprites: to try the nodes in seconds, without a download. It is a demo and knows nothing else.",
+            inputs=[
+                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: trained with the noise shifted up, it hardly moves (the patient). healthy: the same recipe with ordinary noise, it moves as asked (the control)."),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The image-to-video model, for any sampler."),
+                io.ClipVision.Output(display_name="clip_vision", tooltip="Its image encoder, for SVD_img2vid_Conditioning."),
+                io.Vae.Output(display_name="vae", tooltip="Its VAE."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint):
+        from ..demo import model
+
+        return io.NodeOutput(*model.load(checkpoint))
+
+
+class DemoScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILDemoScene",
+            display_name="Demo Scene (CIL)",
+            category="image-to-video motion/demo",
+            description="A clip of the demo's world: its first frame, to animate, and how it truly goes on.",
+            inputs=[
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True, tooltip="Which scene. The same seed is the same scene."),
+                io.Int.Input("motion_bucket_id", default=200, min=0, max=scenes.MAX_BUCKET, tooltip="How fast the sprite moves in the true clip, 0 = still, 255 = 3.2 pixels a frame. Give the conditioning the same number."),
+                io.Int.Input("frames", default=scenes.FRAMES, min=1, max=64, tooltip="Frames of the true clip. The demo model was trained on 12."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="first_frame", tooltip="The picture to animate, 128 x 128."),
+                io.Image.Output(display_name="true_clip", tooltip="The clip from which it comes."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, seed, motion_bucket_id, frames):
+        scene = scenes.sample(1, torch.Generator().manual_seed(seed)).replace(bucket=float(motion_bucket_id))
+        clip = scenes.render(scene, frames)[0].movedim(1, -1)
+        return io.NodeOutput(clip[:1], clip)
+
+
+NODES = [LoadDemoModel, DemoScene]

@@ -1,0 +1,92 @@
+"""CILEarlyStart: the early start with Analytic-Init as a patch on the MODEL, for any sampler node."""
+
+from comfy_api.latest import io
+
+import comfy.patcher_extension
+
+from .analytic_init import Start
+from .host import START_AS, Sampling, model_family, say, start_sigma
+from .moments import MomentsType, default_moments
+from .schedule import start_inputs
+
+WRAPPER = "cil_early_start"
+
+
+class EarlyStart:
+    """Wraps the host's OUTER_SAMPLE: moves the first sigma down and starts from the right Gaussian."""
+
+    def __init__(self, start_as, start, analytic_init, moments, node_id):
+        self.start_as, self.start = start_as, start
+        self.analytic_init, self.moments = analytic_init, moments
+        self.node_id = node_id
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        model = executor.class_obj.model_patcher
+        denoise_mask = args[0] if args else kwargs.get("denoise_mask")
+        sampling, family = Sampling.of(model), model_family(model)
+        start = start_sigma(sampling, family, self.start_as, self.start)
+        reason = self.reason_to_stay_out(sampling, family, start, noise, latent_image, sigmas, denoise_mask)
+        if reason:
+            say(self.node_id, f"left alone: {reason}")
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        notes = []
+        if start < float(sigmas[0]):
+            notes.append(f"starts at sigma {start:g} instead of {float(sigmas[0]):g}")
+            sigmas = sampling.relaid(sigmas, start)
+        if self.analytic_init:
+            moments, note = (self.moments, "") if self.moments else default_moments(family, latent_image.shape[1])
+            first = Start(model, sampling, float(sigmas[0]), moments, latent_image)
+            latent_image, noise = first.latent, noise * first.noise_gain
+            notes += ["Analytic-Init", note] if note else ["Analytic-Init"]
+        say(self.node_id, "\n".join(notes))
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+    def reason_to_stay_out(self, sampling, family, start, noise, latent_image, sigmas, denoise_mask):
+        """Why this run must not be touched, in words for the artist; None if it may."""
+        if self.start_as == START_AS[0] and family.start[0] == 1.0:
+            return family.evidence
+        if start >= sampling.sigma_max and not self.analytic_init:
+            return "the start is the ordinary one and Analytic-Init is off"
+        if latent_image.is_nested or noise.ndim not in (4, 5):
+            return "this latent is not a plain video"
+        if not sampling.is_full(sigmas):
+            return f"this sampler starts at sigma {float(sigmas[0]):g}, not at the beginning (a later stage, or denoise below 1)"
+        if denoise_mask is not None:
+            return "the latent has a mask, part of it is to be kept"
+        if latent_image.any():
+            return "the latent already holds a picture to start from"
+        if not noise.any():
+            return "the sampler's noise is switched off, so there is nothing to start from"
+        return None
+
+
+class CILEarlyStart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILEarlyStart",
+            display_name="Early Start (CIL)",
+            category="image-to-video motion",
+            description="More motion from an image-to-video model: put it between the model loader and any sampler. Sampling starts at an earlier noise level, where the model cannot just copy its image, from the best Gaussian there (Analytic-Init).",
+            inputs=[
+                io.Model.Input("model", tooltip="The image-to-video model."),
+                *start_inputs(),
+                io.Boolean.Input("analytic_init", default=True, tooltip="On: start from the data's mean and variance at that level (the paper's Analytic-Init). Off: from plain noise of that level. With start 1.0 as a fraction, off changes nothing at all."),
+                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with the early start on it. The sampler's own seed, steps and scheduler stay in charge.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, start_as, start, analytic_init, moments=None):
+        # a wrong setting is an error here, in this node, not later in the sampler
+        sigma = start_sigma(Sampling.of(model), model_family(model), start_as, start)
+        patched = model.clone()
+        wrapper = EarlyStart(start_as, start, analytic_init, moments, cls.hidden.unique_id)
+        patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
+        say(cls.hidden.unique_id, f"sampling will start at sigma {sigma:g}")
+        return io.NodeOutput(patched)
+
+
+NODES = [CILEarlyStart]

@@ -1,0 +1,209 @@
+"""Moments in the graph: load, estimate, save, and the choice where none are connected."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import torch
+from comfy_api.latest import io, ui
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+
+from ..cil import clips
+from ..cil import moments as cil_moments
+from ..cil.estimate import Estimate
+from . import pictures
+from .host import clip_latents, model_family, say
+
+MomentsType = io.Custom("CIL_MOMENTS")
+PACKAGED = Path(__file__).parent.parent / "moments"
+FOLDER = "cil_moments"
+CATEGORY = "image-to-video motion/moments"
+
+
+def default_moments(family, channels):
+    """-> (moments, note): those of the family, or mean 0 and the table's variance, with a note."""
+    if family.moments:
+        return cil_moments.load(PACKAGED / family.moments), ""
+    zero = cil_moments.Moments(torch.zeros(channels, 1, 1, 1), family.variance, family.space)
+    return zero, f"no moments are packaged for '{family.space}' latents: mean 0 and variance {family.variance:g} are used"
+
+
+def own_folder():
+    """The user's own folder of moments files."""
+    return Path(folder_paths.get_folder_paths(FOLDER)[0])
+
+
+class LoadMoments(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILLoadMoments",
+            display_name="Load Moments (CIL)",
+            category=CATEGORY,
+            description="Loads the mean and variance of a data set's latents for Analytic-Init: the packaged files, and your own in models/cil_moments (also the .pt files of the paper's authors).",
+            inputs=[
+                io.Combo.Input("moments_name", options=folder_paths.get_filename_list(FOLDER), tooltip="A moments file. It must be of the model's latent space: sd for SVD, DynamiCrafter and VideoCrafter, demo for the demo model."),
+                io.Combo.Input(
+                    "detail",
+                    options=list(cil_moments.DETAILS),
+                    default="channel",
+                    tooltip="How much of the mean to use. channel: one value a channel, which no watermark or black border of the data set can print into your video (default). smooth: a soft 4 x 4 pattern. full: everything in the file.",
+                ),
+            ],
+            outputs=[MomentsType.Output(display_name="moments", tooltip="E[X_0] and tr(Cov)/d of the latents, for Analytic Init or Early Start.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, moments_name, detail):
+        loaded = cil_moments.load(folder_paths.get_full_path_or_raise(FOLDER, moments_name))
+        say(cls.hidden.unique_id, "\n".join(filter(None, (str(loaded), cil_moments.warning(loaded)))))
+        return io.NodeOutput(cil_moments.simplify(loaded, detail))
+
+    @classmethod
+    def fingerprint_inputs(cls, moments_name, detail):
+        path = folder_paths.get_full_path(FOLDER, moments_name)
+        return Path(path).stat().st_mtime_ns if path else None
+
+
+class EstimateMoments(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        spec = clips.ClipSpec()
+        return io.Schema(
+            node_id="CILEstimateMoments",
+            display_name="Estimate Moments (CIL)",
+            category=CATEGORY,
+            description="Makes moments from your own clips: a folder of videos, frames from the graph, or latents. Stopped, it keeps what it has and goes on there the next time.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model the moments are for: its latent space and scale are used."),
+                io.Vae.Input("vae", optional=True, tooltip="Its VAE. Needed for a folder and for images."),
+                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line. Empty: use images or latents."),
+                io.Image.Input("images", optional=True, tooltip="Frames of clips one after another; every `frames` of them are one clip."),
+                io.Latent.Input("latents", optional=True, tooltip="Latents: one clip (frames as the batch, as with SVD) or a batch of clips (5-D, as with Wan)."),
+                io.Int.Input("frames", default=spec.frames, min=1, max=512, tooltip="Frames of a clip. The paper: 16."),
+                io.Float.Input("fps", default=spec.fps, min=0.1, max=120.0, step=0.1, tooltip="Frames a second to take from a video. The paper: 3."),
+                io.Int.Input("width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."),
+                io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
+                io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips, which makes the mean symmetric. Off changes nothing."),
+            ],
+            outputs=[
+                MomentsType.Output(display_name="moments", tooltip="Mean and variance of these clips, in full detail."),
+                io.Image.Output(display_name="picture", tooltip="Mean and standard deviation of each channel: a watermark or a black border is seen here."),
+                io.String.Output(display_name="report", tooltip="Figures and skipped files, as JSON."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, folder, frames, fps, width, height, seed, flip, vae=None, images=None, latents=None):
+        spec = clips.ClipSpec(frames, fps, height, width, seed, flip)
+        sources = {"folder": folder.strip() or None, "images": images, "latents": latents}
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of folder, images and latents; {', '.join(given) or 'none of them'} came")
+        if vae is None and latents is None:
+            raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
+        process_in = model.get_model_object("process_latent_in")
+        if folder.strip():
+            items = clips.find(folder.strip())
+            read = lambda path: clips.read(path, spec, 0)
+            encode = lambda clip: clip_latents(vae, process_in, clip.float() / 255)
+        elif images is not None:
+            items, read = whole_clips(images, frames), lambda clip: clip
+            encode = lambda clip: clip_latents(vae, process_in, clip)
+        else:
+            items, read = latent_clips(latents["samples"]), lambda clip: clip
+            encode = lambda clip: process_in(clip[None])[0]
+        if not items:
+            raise ValueError(f"{folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
+        space = model_family(model).space
+        state = cls.state_file(items, spec, space) if folder.strip() else None
+        estimate = Estimate.resume(state, {"space": space}) if state else Estimate({"space": space})
+        bar = comfy.utils.ProgressBar(len(items))
+
+        def progress(e, total):
+            say(cls.hidden.unique_id, f"{e.done} of {total}: {e.accumulator.count} clips averaged, {len(e.skipped)} skipped")
+            bar.update_absolute(e.done, total)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+
+        estimate.run(items, read, encode, state, progress=progress)
+        about = {"source": f"{len(items)} clips of {Path(folder).name or given[0]}", "scale": "latents as the network sees them", "frames": frames, "height": height, "width": width, "fps": fps}
+        made = estimate.accumulator.moments(space, about)
+        if state:
+            state.unlink(missing_ok=True)
+        std = (estimate.accumulator.m2 / (estimate.accumulator.count - 1)).sqrt().float()
+        decoded = None if vae is None else cls.decoded(model, vae, made)
+        picture = pictures.moments_sheet(made.mean, std, decoded)
+        warning = cil_moments.warning(made)
+        report = {
+            "moments": str(made), "variance": made.variance, "clips": made.count, "warning": warning,
+            "skipped": [f"{name}: it {reason}" for name, reason in estimate.skipped],
+            "seconds": {k: round(v, 2) for k, v in estimate.seconds.items()},
+        }  # fmt: skip
+        say(cls.hidden.unique_id, "\n".join(filter(None, (str(made), warning))))
+        return io.NodeOutput(made, picture, json.dumps(report, ensure_ascii=False), ui=ui.PreviewImage(picture, cls=cls))
+
+    @staticmethod
+    def state_file(items, spec, space):
+        """Where an estimate of these files with these settings is kept while it is under way."""
+        key = hashlib.sha256(repr(([str(i) for i in items], spec, space)).encode()).hexdigest()[:16]
+        return own_folder() / f"{key}.partial"  # an ending that no list of files shows
+
+    @staticmethod
+    def decoded(model, vae, made):
+        """The mean as a picture: what a start from it looks like."""
+        mean = made.mean.mean(1)[None]
+        if model.get_model_object("latent_format").latent_dimensions == 3:
+            mean = mean[:, :, None]
+        picture = vae.decode(model.get_model_object("process_latent_out")(mean))
+        return picture.reshape(-1, *picture.shape[-3:])[:1]
+
+
+def whole_clips(images, frames):
+    """IMAGE [n, H, W, 3] -> clips of `frames` frames; a rest that does not fill a clip is an error."""
+    if len(images) < frames or len(images) % frames:
+        raise ValueError(f"{len(images)} images do not make whole clips of {frames} frames: set frames, or connect a multiple of it")
+    return list(images.split(frames))
+
+
+def latent_clips(samples):
+    """LATENT samples -> clips [C, T, h, w]."""
+    return list(samples) if samples.ndim == 5 else [samples.movedim(0, 1)]
+
+
+class SaveMoments(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILSaveMoments",
+            display_name="Save Moments (CIL)",
+            category=CATEGORY,
+            description="Saves moments as a safetensors file in models/cil_moments, where Load Moments lists it.",
+            inputs=[
+                MomentsType.Input("moments", tooltip="From Estimate Moments."),
+                io.String.Input("name", default="my_moments", tooltip="File name, without its ending. An existing file of yours is replaced."),
+            ],
+            outputs=[io.String.Output(display_name="path", tooltip="Where the file lies.")],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, moments, name):
+        name = name.strip().removesuffix(".safetensors")
+        if not re.fullmatch(r"[\w][\w .-]*", name):
+            raise ValueError(f"'{name}' cannot be a file name: use letters, digits, spaces, '.', '-' and '_'")
+        path = own_folder() / f"{name}.safetensors"
+        cil_moments.save(moments, path)
+        say(cls.hidden.unique_id, f"saved as {path.name} in models/cil_moments")
+        return io.NodeOutput(str(path))
+
+
+NODES = [LoadMoments, EstimateMoments, SaveMoments]

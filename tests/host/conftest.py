@@ -1,0 +1,28 @@
+"""One running ComfyUI, with the pack in it, for all tests of this folder."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    run = sys.modules["cil_run"]
+    base = tmp_path_factory.mktemp("comfyui")
+    settings = base / "user" / "default" / "comfy.settings.json"
+    settings.parent.mkdir(parents=True)
+    quiet = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Workflow.ShowMissingModelsWarning": False}
+    settings.write_text(json.dumps(quiet))
+    # the picture that the host's own installation brings, which the SVD workflows show
+    shutil.copytree(Path(os.environ["COMFYUI_PATH"]) / "input", base / "input")
+    with run.server(base) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def info(host):
+    return host.get("/object_info")

@@ -1,0 +1,156 @@
+"""Moments from real videos with a real VAE (the demo's), by the headless commands."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import real_clips
+import torch
+from cil_pack.cil import moments as M
+from cil_pack.cil.estimate import Estimate
+
+CLIP = ["--frames", "8", "--fps", "5", "--width", "128", "--height", "128"]
+
+
+def command(root, *arguments, launcher=()):
+    return [sys.executable, *launcher, str(root / "run.py"), "do", *map(str, arguments)]
+
+
+def call(root, *arguments, launcher=(), check=True):
+    done = subprocess.run(command(root, *arguments, launcher=launcher), capture_output=True, text=True, timeout=600, env=os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"})
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """All the real clips, and three that give none."""
+    folder = tmp_path_factory.mktemp("videos")
+    for path in real_clips.folder().iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    assert len(list(folder.iterdir())) >= 12
+    (folder / "empty.mp4").write_bytes(b"")
+    whole = (folder / "bikes.mp4").read_bytes()
+    (folder / "corrupt.mp4").write_bytes(whole[: len(whole) // 3])
+    import av
+    import numpy as np
+
+    with av.open(str(folder / "one_frame.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for frame in (av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24"), None):
+            for packet in stream.encode(frame):
+                container.mux(packet)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def single(root_path, videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("single") / "m.safetensors"
+    done = call(root_path, "moments.estimate", videos, "--vae", "demo", "--out", out, *CLIP)
+    return out, done.stdout
+
+
+@pytest.fixture(scope="module")
+def root_path():
+    return sys.modules["cil_run"].ROOT
+
+
+def equal(a, b, tolerance=1e-12):
+    a, b = Estimate.load(a).accumulator, Estimate.load(b).accumulator if not hasattr(b, "mean") else b
+    return a.count == b.count and torch.allclose(a.mean, b.mean, rtol=tolerance, atol=tolerance) and torch.allclose(a.m2, b.m2, rtol=1e-9, atol=1e-9)
+
+
+def test_a_dozen_real_clips_and_three_bad_ones(single, videos):
+    out, text = single
+    made = M.load(out)
+    good = len(list(videos.iterdir())) - 3
+    assert good >= 12 and made.count == good, text
+    assert made.mean.shape == (4, 8, 16, 16) and 0.05 < made.variance < 5
+    assert "empty.mp4: it cannot be decoded" in text
+    assert "corrupt.mp4: it cannot be decoded" in text
+    assert "one_frame.mp4: it is 0.04 s long, but 8 frames at 5 fps need 1.40 s" in text
+    assert "time: read" in text and "encode" in text
+
+
+def test_two_processes_give_the_single_ones_file(single, videos, root_path, tmp_path):
+    out = tmp_path / "two.safetensors"
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(sys.modules["cil_run"].free_port())]
+    call(root_path, "moments.estimate", videos, "--vae", "demo", "--out", out, *CLIP, launcher=launcher)
+    one, two = M.load(single[0]), M.load(out)
+    assert two.count == one.count
+    assert torch.equal(two.mean, one.mean)
+    assert two.variance == pytest.approx(one.variance, rel=1e-12)
+
+
+def test_merge_of_the_two_parts_is_the_whole(single, videos, root_path, tmp_path):
+    names = sorted(p.name for p in videos.iterdir())
+    parts = []
+    for i, half in enumerate((names[::3], names[1::3], names[2::3])):
+        listing = videos.parent / f"part{i}.txt"
+        listing.write_text("\n".join(str(videos / n) for n in half))
+        call(root_path, "moments.estimate", listing, "--vae", "demo", "--out", tmp_path / f"{i}.safetensors", *CLIP)
+        parts.append(tmp_path / f"{i}.partial.safetensors")
+    made = []
+    for order in (parts, parts[::-1]):
+        call(root_path, "moments.merge", *order, "--out", tmp_path / "merged.safetensors")
+        made.append(M.load(tmp_path / "merged.safetensors"))
+    whole = M.load(single[0])
+    for m in made:
+        assert m.count == whole.count and torch.equal(m.mean, whole.mean)
+        assert m.variance == pytest.approx(whole.variance, rel=1e-12)
+
+
+def test_killed_and_resumed_is_the_uninterrupted_one(single, videos, root_path, tmp_path):
+    out = tmp_path / "m.safetensors"
+    arguments = command(root_path, "moments.estimate", videos, "--vae", "demo", "--out", out, *CLIP)
+    env = os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1", "CIL_SAVE_EVERY": "0"}
+    process = subprocess.Popen(arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = tmp_path / "m.partial.safetensors"
+    until = time.time() + 300
+    while time.time() < until and not (partial.exists() and Estimate.load(partial).done >= 4):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert 4 <= Estimate.load(partial).done
+    done = call(root_path, "moments.estimate", videos, "--vae", "demo", "--out", out, *CLIP)
+    assert "going on after" in done.stdout
+    one, again = M.load(single[0]), M.load(out)
+    assert again.count == one.count and torch.equal(again.mean, one.mean) and again.variance == one.variance
+
+
+def test_convert(root_path, tmp_path):
+    torch.save({"Expectation_x_0": torch.randn(16, 4, 4, 4), "trCov_d": torch.tensor(0.8)}, tmp_path / "svd.pt")
+    (tmp_path / "bad.pt").write_bytes(b"")
+    done = call(root_path, "moments.convert", tmp_path / "svd.pt", tmp_path / "bad.pt", check=False)
+    assert done.returncode == 1 and "bad.pt cannot be read" in done.stdout
+    assert M.load(tmp_path / "svd.cil.safetensors").mean.shape == (4, 16, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["moments.estimate", "/no/such", "--vae", "demo", "--out", "x.safetensors"], "no folder or list of videos at /no/such"),
+        (["moments.estimate", "EMPTY", "--vae", "demo", "--out", "x.safetensors"], "holds no videos"),
+        (["moments.merge", "SINGLE", "--out", "x.safetensors"], "finished files cannot be merged"),
+        (["moments.estimate", "VIDEOS", "--vae", "/no/vae", "--out", "x.safetensors"], "no VAE file at /no/vae"),
+    ],
+)
+def test_errors_are_one_line(single, videos, root_path, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    names = {"EMPTY": tmp_path / "empty", "SINGLE": single[0], "VIDEOS": videos, "x.safetensors": tmp_path / "x.safetensors"}
+    done = call(root_path, *(names.get(a, a) for a in arguments), check=False)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_other_settings_do_not_mix(single, videos, root_path):
+    done = call(root_path, "moments.estimate", videos, "--vae", "demo", "--out", single[0], *CLIP[:-2], "--height", "64", check=False)
+    assert "begun with other settings (height)" in done.stderr

@@ -1,0 +1,154 @@
+"""Over HTTP, as a user's page does it: the demo workflow, the SVD graphs, and graphs that must fail in words."""
+
+import io
+import json
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from cil_pack.cil import moments as cil_moments
+from cil_pack.demo import scenes
+from PIL import Image
+
+run = sys.modules["cil_run"]
+
+
+def prompt_of(root, name):
+    return json.loads((root / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def nodes_of(prompt, kind):
+    return [n for n in prompt.values() if n["class_type"] == kind]
+
+
+def node_id(prompt, kind):
+    return next(i for i, n in prompt.items() if n["class_type"] == kind)
+
+
+def shorter(prompt):
+    """Fewer steps, for tests that do not look at the picture."""
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 3
+    return prompt
+
+
+def test_the_pack_loads_with_every_node(info):
+    ours = {name for name, node in info.items() if node["python_module"] == "custom_nodes.comfyui-cil"}
+    from cil_pack.nodes import NODES
+
+    sys.modules["cil_pack"].register_folders()  # CILLoadMoments lists it
+    assert ours == {node.define_schema().node_id for node in NODES}
+    assert {"AnalyticInitLatent", "TruncatedSigmaSchedule", "CILEarlyStart", "CILLoadMoments", "CILLoadDemoModel"} <= ours
+
+
+def test_the_demo_makes_a_video_and_a_picture(host, root):
+    prompt = prompt_of(root, "demo")
+    for node in nodes_of(prompt, "KSampler"):
+        node["inputs"]["seed"] = 100  # nothing of another test's run is in the host's cache
+    seen = []
+    entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
+    assert run.error_of(entry) is None
+    assert ("KSampler", 25, 25) in seen
+    video = host.fetch(entry["outputs"][node_id(prompt, "SaveVideo")]["images"][0])
+    with av.open(io.BytesIO(video)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(frames) == scenes.FRAMES
+    assert frames[0].shape[1] > 2 * 128 and np.ptp(frames[0]) > 100
+    picture = Image.open(io.BytesIO(host.fetch(entry["outputs"][node_id(prompt, "SaveImage")]["images"][0])))
+    assert picture.size[0] >= 6 * 128
+    texts = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILMotionScore"]
+    assert len(texts) == 2 and all(t.startswith("motion score") for t in texts)
+
+
+def test_the_same_graph_twice_is_the_same_video(host, root):
+    prompt = shorter(prompt_of(root, "demo_explicit"))
+    pictures = []
+    for i in range(2):
+        # another file name, and the host's cache thrown away, so that it really samples again
+        nodes_of(prompt, "SaveImage")[0]["inputs"]["filename_prefix"] = f"again{i}"
+        host.request("/free", {"unload_models": True, "free_memory": True})
+        entry = host.run(prompt)
+        assert run.error_of(entry) is None
+        data = host.fetch(entry["outputs"][node_id(prompt, "SaveImage")]["images"][0])
+        pictures.append(np.asarray(Image.open(io.BytesIO(data))))
+    assert np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize("name", ["svd_plain", "svd_early_start", "svd_analytic_init"])
+def test_the_svd_graphs_run_unchanged_on_the_demo_model(host, root, name):
+    """Only the loader and the picture are replaced; SVD's own checkpoint cannot be fetched here."""
+    prompt = shorter(prompt_of(root, name))
+    loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
+    prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
+    prompt[image] = {"class_type": "CILDemoScene", "inputs": {"seed": 1, "motion_bucket_id": 127, "frames": 1}}
+    nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= {"width": 128, "height": 128, "video_frames": 14}
+    for node in nodes_of(prompt, "CILLoadMoments"):
+        node["inputs"]["moments_name"] = "demo.safetensors"
+    entry = host.run(prompt)
+    assert run.error_of(entry) is None
+    video = host.fetch(entry["outputs"][node_id(prompt, "SaveVideo")]["images"][0])
+    with av.open(io.BytesIO(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 14
+
+
+def with_moments(root, name):
+    prompt = shorter(prompt_of(root, "demo_explicit"))
+    nodes_of(prompt, "CILLoadMoments")[0]["inputs"]["moments_name"] = name
+    return prompt
+
+
+def test_moments_with_the_wrong_channels_are_an_error_in_the_node(host, root):
+    wrong = cil_moments.Moments(torch.zeros(16, 1, 1, 1), 1.0, "demo")
+    cil_moments.save(wrong, host.base / "models" / "cil_moments" / "sixteen.safetensors")
+    entry = host.run(with_moments(root, "sixteen.safetensors"))
+    details = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+    assert details["node_type"] == "AnalyticInitLatent"
+    assert "have 16 channels" in details["exception_message"] and "the latent has 4" in details["exception_message"]
+
+
+def test_moments_of_another_space_are_an_error_in_the_node(host, root):
+    message = run.error_of(host.run(with_moments(root, "sd.safetensors")))
+    assert "latent space 'sd' but the model works in 'demo'" in message
+
+
+def test_a_corrupt_moments_file_is_an_error_in_the_node(host, root):
+    folder = host.base / "models" / "cil_moments"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "broken.safetensors").write_bytes(b"not a file")
+    message = run.error_of(host.run(with_moments(root, "broken.safetensors")))
+    assert "broken.safetensors cannot be read as a moments file" in message
+
+
+def test_ones_own_moments_come_before_the_packaged_ones(host):
+    listed = host.get("/object_info/CILLoadMoments")["CILLoadMoments"]["input"]["required"]["moments_name"]
+    options = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
+    assert {"sd.safetensors", "demo.safetensors"} <= set(options)
+
+
+def test_a_wrong_start_is_an_error_in_the_node(host, root):
+    prompt = shorter(prompt_of(root, "demo"))
+    nodes_of(prompt, "CILEarlyStart")[0]["inputs"] |= {"start_as": "sigma", "start": 5000.0}
+    entry = host.run(prompt)
+    details = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
+    assert details["node_type"] == "CILEarlyStart"
+    assert "above the model's largest sigma" in details["exception_message"]
+
+
+def test_the_committed_workflows_are_what_the_recipes_say(info, root):
+    from cil_pack.workflows import make
+
+    for name, text in make.files(info).items():
+        assert (root / "workflows" / name).read_text(encoding="utf-8") == text, f"{name}: run 'python run.py do workflows.make'"
+
+
+def test_every_input_and_output_has_a_tooltip(info):
+    for name, node in info.items():
+        if node["python_module"] != "custom_nodes.comfyui-cil":
+            continue
+        for group in ("required", "optional"):
+            for key, spec in node["input"].get(group, {}).items():
+                assert spec[1].get("tooltip"), f"{name}.{key}"
+        assert all(node["output_tooltips"]) and node["description"], name

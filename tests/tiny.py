@@ -1,0 +1,82 @@
+"""Models of the host's own classes, with a network that answers zeros, and a spy on what they see.
+
+The host does all the work (spaces, schedules, samplers, conditioning); only the network's
+answer is without interest here.
+"""
+
+import torch
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.samplers
+import comfy.supported_models_base
+
+T = comfy.model_base.ModelType
+
+
+class Zeros(torch.nn.Module):
+    dtype = torch.float32
+
+    def forward(self, x, timesteps=None, context=None, **kwargs):
+        return torch.zeros_like(x)
+
+
+# name: (model type, sampling settings, latent format, latent shape)
+SD, VIDEO = comfy.latent_formats.SD15, comfy.latent_formats.Wan21
+FRAMES, CUBE = (6, 4, 8, 12), (1, 16, 5, 8, 12)
+KINDS = {
+    "SVD": (T.V_PREDICTION_EDM, {"sigma_max": 700.0, "sigma_min": 0.002}, SD, FRAMES),
+    "eps": (T.EPS, {}, SD, FRAMES),
+    "v": (T.V_PREDICTION, {}, SD, FRAMES),
+    "v zsnr": (T.V_PREDICTION, {"zsnr": True}, SD, FRAMES),
+    "eps 5-D": (T.EPS, {}, SD, (2, 4, 5, 8, 12)),
+    "continuous v": (T.V_PREDICTION_CONTINUOUS, {"sigma_max": 500.0, "sigma_min": 0.03}, SD, FRAMES),
+    "EDM": (T.EDM, {"sigma_max": 80.0, "sigma_min": 0.002, "sigma_data": 0.5}, SD, (1, 4, 5, 8, 12)),
+    "flow": (T.FLOW, {"shift": 1.0}, VIDEO, CUBE),
+    "flow shift 8": (T.FLOW, {"shift": 8.0}, VIDEO, CUBE),
+    "flux": (T.FLUX, {"shift": 2.37}, VIDEO, CUBE),
+    "Cosmos RFlow": (T.FLOW_COSMOS, {"sigma_max": 80.0, "sigma_min": 0.002}, VIDEO, CUBE),
+    "Cascade": (T.STABLE_CASCADE, {"shift": 2.0}, SD, (1, 4, 8, 12)),
+}
+
+
+def model(kind):
+    """-> (MODEL, empty LATENT)."""
+    model_type, settings, latent, shape = KINDS[kind]
+
+    class Config(comfy.supported_models_base.BASE):
+        unet_config = {"disable_unet_model_creation": True, "in_channels": shape[1]}
+        unet_extra_config = {}
+        latent_format = latent
+        sampling_settings = settings
+
+    base = comfy.model_base.BaseModel(Config(Config.unet_config), model_type)
+    base.diffusion_model = Zeros()
+    patcher = comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
+    return patcher, {"samples": torch.zeros(shape)}
+
+
+def conditioning():
+    return [[torch.zeros(1, 1, 8), {}]]
+
+
+class Spy:
+    """A copy of a MODEL that notes every x and sigma its network is asked about."""
+
+    def __init__(self, model):
+        self.x, self.sigmas = [], []
+        self.model = model.clone()
+
+        def note(executor, x, sigma, *args, **kwargs):
+            self.x.append(x.clone())
+            self.sigmas.append(float(sigma[0]))
+            return executor(x, sigma, *args, **kwargs)
+
+        self.model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "spy", note)
+
+    @property
+    def first_x(self):
+        """The x of the first model call, in the host's space before `calculate_input`."""
+        return self.x[0]

@@ -1,0 +1,181 @@
+"""A workflow written down once, and its two forms: the page's JSON and the /prompt API's.
+
+The page's form needs what only the host knows (the order of a node's widgets, the types of
+its slots); `info` below is the host's /object_info.
+"""
+
+import uuid
+
+PACK = {"cnr_id": "comfyui-cil", "ver": "0.1.0"}
+CORE = {"cnr_id": "comfy-core", "ver": "0.3.75"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+GAP = 60
+
+
+class Node:
+    def __init__(self, graph, number, kind, title, inputs, models, size):
+        self.graph, self.number, self.kind, self.title = graph, number, kind, title
+        self.inputs, self.models, self.size = inputs, models, size
+
+    def __getitem__(self, output):
+        """An output by its name, as a source for another node's input."""
+        return (self, output)
+
+
+class Graph:
+    """Nodes in columns, left to right; a note is a node without sockets."""
+
+    def __init__(self, name, title):
+        self.name, self.title = name, title
+        self.columns, self.nodes, self.notes = [[]], [], []
+
+    def column(self):
+        """Begin the next column."""
+        self.columns.append([])
+
+    def node(self, kind, title=None, models=(), size=None, **inputs):
+        node = Node(self, len(self.nodes) + 1, kind, title, inputs, models, size)
+        self.nodes.append(node)
+        self.columns[-1].append(node)
+        return node
+
+    def note(self, text, size=(380, 200)):
+        self.notes.append((len(self.columns) - 1, text, size))
+        self.columns[-1].append((text, size))
+
+    # ---- the /prompt form ----
+
+    def api(self, info):
+        def value(v):
+            return [str(v[0].number), _output_index(info, v)] if isinstance(v, tuple) else v
+
+        prompt = {}
+        for node in self.nodes:
+            _check(info, node)
+            prompt[str(node.number)] = {
+                "class_type": node.kind,
+                "inputs": {name: value(v) for name, v in _with_defaults(info, node).items()},
+                "_meta": {"title": node.title or info[node.kind]["display_name"] or node.kind},
+            }
+        return prompt
+
+    # ---- the page's form ----
+
+    def page(self, info):
+        links, placed, order = [], [], 0
+        incoming = {}  # (node number, input name) -> link id
+        outgoing = {}  # (node number, output index) -> link ids
+        for node in self.nodes:
+            for name, v in node.inputs.items():
+                if isinstance(v, tuple):
+                    link, index = len(links) + 1, _output_index(info, v)
+                    kind = info[v[0].kind]["output"][index]
+                    links.append([link, v[0].number, index, node.number, name, kind if isinstance(kind, str) else "COMBO"])
+                    incoming[node.number, name] = link
+                    outgoing.setdefault((v[0].number, index), []).append(link)
+        x, number = 0, len(self.nodes)
+        for column in self.columns:
+            y, width = 0, 0
+            for item in column:
+                if isinstance(item, Node):
+                    made = self._page_node(info, item, incoming, outgoing)
+                else:
+                    number += 1
+                    text, size = item
+                    made = {"id": number, "type": "MarkdownNote", "size": list(size), "flags": {}, "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text], "color": "#432", "bgcolor": "#653"}
+                made |= {"pos": [x, y], "order": order}
+                order += 1
+                placed.append(made)
+                y += made["size"][1] + GAP
+                width = max(width, made["size"][0])
+            x += width + GAP
+        slots = {n["id"]: [i["name"] for i in n["inputs"]] for n in placed}
+        for link in links:
+            link[4] = slots[link[3]].index(link[4])
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"comfyui-cil/{self.name}")),
+            "revision": 0,
+            "last_node_id": number,
+            "last_link_id": len(links),
+            "nodes": sorted(placed, key=lambda n: n["id"]),
+            "links": links,
+            "groups": [],
+            "config": {},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 80]}},
+            "version": 0.4,
+        }
+
+    def _page_node(self, info, node, incoming, outgoing):
+        _check(info, node)
+        values, inputs, widgets = [], [], 0
+        filled = _with_defaults(info, node)
+        for name, kind, options in _specification(info, node.kind):
+            is_widget = _is_widget(kind, options)
+            link = incoming.get((node.number, name))
+            if not is_widget or link:
+                slot = {"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "link": link}
+                inputs.append(slot | ({"widget": {"name": name}} if is_widget else {}))
+            if is_widget:
+                default = options.get("default", kind[0] if isinstance(kind, list) and kind else None)
+                values.append(default if isinstance(filled.get(name), tuple) else filled.get(name, default))
+                widgets += 1
+                if options.get("control_after_generate") or name in ("seed", "noise_seed"):
+                    values.append("fixed")
+                    widgets += 1
+        outputs = [
+            {"name": name, "type": kind if isinstance(kind, str) else "COMBO", "links": outgoing.get((node.number, i), [])}
+            for i, (name, kind) in enumerate(zip(info[node.kind]["output_name"], info[node.kind]["output"]))
+        ]
+        ours = "custom_nodes" in info[node.kind].get("python_module", "")
+        properties = {"Node name for S&R": node.kind, **(PACK if ours else CORE)}
+        if node.models:
+            properties["models"] = [dict(m) for m in node.models]
+        sockets = sum(1 for i in inputs if "widget" not in i)
+        height = 40 + 22 * max(sockets, len(outputs)) + 28 * widgets
+        made = {
+            "id": node.number, "type": node.kind, "size": list(node.size or (320, height)), "flags": {}, "mode": 0,
+            "inputs": inputs, "outputs": outputs, "properties": properties, "widgets_values": values,
+        }  # fmt: skip
+        return made | ({"title": node.title} if node.title else {})
+
+
+def _specification(info, kind):
+    """The inputs of a node: (name, type or list of options, options), required ones first."""
+    for group in ("required", "optional"):
+        for name, spec in info[kind]["input"].get(group, {}).items():
+            kind_of, options = spec[0], (spec[1] if len(spec) > 1 else {})
+            if kind_of == "COMBO":
+                kind_of = options.get("options", [])
+            yield name, kind_of, options
+
+
+def _is_widget(kind, options):
+    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
+
+
+def _with_defaults(info, node):
+    """A node's inputs with the host's defaults for the widgets that the recipe leaves out."""
+    filled = {}
+    for name, kind, options in _specification(info, node.kind):
+        if name in node.inputs:
+            filled[name] = node.inputs[name]
+        elif _is_widget(kind, options):
+            filled[name] = options.get("default", kind[0] if isinstance(kind, list) and kind else None)
+    return filled
+
+
+def _output_index(info, source):
+    node, name = source
+    names = info[node.kind]["output_name"]
+    if name not in names:
+        raise KeyError(f"{node.kind} has no output '{name}', only {names}")
+    return names.index(name)
+
+
+def _check(info, node):
+    if node.kind not in info:
+        raise KeyError(f"the host has no node '{node.kind}'")
+    known = {name for name, _, _ in _specification(info, node.kind)}
+    unknown = set(node.inputs) - known
+    if unknown:
+        raise KeyError(f"{node.kind} has no input {sorted(unknown)}, only {sorted(known)}")
