@@ -23,8 +23,8 @@ from . import latents, scenes
 
 FOLDER = Path(__file__).parent
 SEED = 0
-BATCH = 8
-STEPS = 9000
+BATCH = 6
+STEPS = 1000
 DROP_IMAGE = 0.1  # as SVD's training; gives the unconditional branch
 EMA = 0.998
 LR = {"muon": 0.02, "adamw": 2e-3}
@@ -32,7 +32,7 @@ LR = {"muon": 0.02, "adamw": 2e-3}
 # ln sigma ~ N(P_mean, P_std) with probability 1 - tail, else uniform over the schedule [0.002, 700]
 NOISE = {
     "healthy": {"P_mean": 1.8, "P_std": 1.4, "tail": 0.2},
-    "leaking": {"P_mean": 5.0, "P_std": 1.0, "tail": 0.2},
+    "leaking": {"P_mean": 4.0, "P_std": 1.0, "tail": 0.2},
 }
 SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
 
@@ -81,38 +81,67 @@ def v_loss(network, x0, sigma, eps, concat, context, y):
     return (out.float() - (eps - s * x0) * c).square().mean((1, 2, 3, 4))
 
 
+def autocast(device):
+    """bfloat16 where the machine computes in it; where it would be emulated, float32 is faster."""
+    fast = device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=fast)
+
+
 class Optimiser:
-    """Muon (torch.optim) for matrices and flattened convolutions, AdamW for the rest."""
+    """Muon (Jordan et al., 2024) for matrices and flattened convolutions, AdamW for the rest.
+
+    torch.optim.Muon iterates in bfloat16 alone, which takes longer than the rest of the step
+    on a CPU that only emulates it; and here matrices of one shape go together.
+    """
+
+    MOMENTUM = 0.95
 
     def __init__(self, network):
         edges = {id(p) for layer in (network.input_blocks[0], network.out) for p in layer.parameters()}
-        self.flat, rest = [], []
+        self.groups, rest = {}, []
         for p in network.parameters():
             if p.ndim >= 2 and id(p) not in edges:
-                self.flat.append((p, torch.nn.Parameter(p.data.flatten(1))))  # shares storage
+                self.groups.setdefault(p.flatten(1).shape, []).append(p)
             else:
                 rest.append(p)
-        self.parts = [
-            torch.optim.Muon([f for _, f in self.flat], lr=LR["muon"], weight_decay=0.0),
-            torch.optim.AdamW(rest, lr=LR["adamw"], betas=(0.9, 0.99), weight_decay=0.0),
-        ]
+        self.momenta = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
+        self.adamw = torch.optim.AdamW(rest, lr=LR["adamw"], betas=(0.9, 0.99), weight_decay=0.0)
 
+    @torch.no_grad()
     def step(self, scale):
         """One update at `scale` times the base learning rates; clears the gradients."""
-        for p, flat in self.flat:
-            flat.grad, p.grad = p.grad.flatten(1), None
-        for part, lr in zip(self.parts, LR.values()):
-            for group in part.param_groups:
-                group["lr"] = lr * scale
-            part.step()
-            part.zero_grad(set_to_none=True)
+        for shape, parameters in self.groups.items():
+            gradient = torch.stack([p.grad.flatten(1) for p in parameters]).float()
+            momentum = self.momenta[shape].lerp_(gradient, 1 - self.MOMENTUM)
+            update = orthogonal(gradient.lerp(momentum, self.MOMENTUM))  # Nesterov
+            lr = scale * LR["muon"] * max(1.0, shape[0] / shape[1]) ** 0.5
+            for p, u in zip(parameters, update):
+                p.sub_(lr * u.view_as(p))
+                p.grad = None
+        for group in self.adamw.param_groups:
+            group["lr"] = LR["adamw"] * scale
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
 
     def state_dict(self):
-        return [part.state_dict() for part in self.parts]
+        return {"muon": list(self.momenta.values()), "adamw": self.adamw.state_dict()}
 
-    def load_state_dict(self, states):
-        for part, state in zip(self.parts, states):
-            part.load_state_dict(state)
+    def load_state_dict(self, state):
+        for momentum, saved in zip(self.momenta.values(), state["muon"]):
+            momentum.copy_(saved)
+        self.adamw.load_state_dict(state["adamw"])
+
+
+def orthogonal(matrices, steps=5):
+    """About U V^T of the singular value decompositions U S V^T of a stack [n, a, b] (Newton-Schulz, Muon's quintic)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.mT
 
 
 def schedule(step, steps):
@@ -149,7 +178,8 @@ def train_model(name, noise, steps, batch, seed, out):
         {k.removeprefix("clip_vision."): v for k, v in sockets.items() if k.startswith("clip_vision.")}
     )
     model = host_model.build()
-    network = start_weights(model, seed).train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = start_weights(model, seed).train().to(device)
     optimiser = Optimiser(network)
     average = {k: v.clone() for k, v in network.state_dict().items()}
     first_step, log = 0, out.parent / "logs" / f"{out.stem}.jsonl"
@@ -163,8 +193,6 @@ def train_model(name, noise, steps, batch, seed, out):
     else:
         log.write_text(json.dumps({"recipe": name, "noise": noise, "steps": steps, "batch": batch, "seed": seed}) + "\n")
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device)
     clip_vision.model.to(device)
     average = {k: v.to(device) for k, v in average.items()}
     began, losses = time.time(), []
@@ -178,7 +206,7 @@ def train_model(name, noise, steps, batch, seed, out):
             x0 = latents.encode(pixels)
             eps = torch.randn(x0.shape, generator=g)
             conds = condition(model, clip_vision, pixels[:, 0].to(device), clips.bucket, keep.to(device), scenes.FRAMES)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with autocast(device):
             loss = v_loss(network, x0.to(device), sigma.to(device), eps.to(device), *(c.to(device) for c in conds)).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -223,7 +251,7 @@ def train_sockets(steps, seed, out):
             code = latents.encode(target)
             # a sampler's result is not exact: learn to redraw from slightly noisy codes
             code = code + 0.15 * torch.rand(16, 1, 1, 1, generator=g) * torch.randn(code.shape, generator=g)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast("cpu"):
             out_pixels = decoder(code)
         loss = (out_pixels.float() - target).abs().mean() + (out_pixels.float() - target).square().mean()
         loss.backward()

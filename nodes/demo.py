@@ -41,7 +41,7 @@ class DemoScene(io.ComfyNode):
             description="A clip of the demo's world: its first frame, to animate, and how it truly goes on.",
             inputs=[
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True, tooltip="Which scene. The same seed is the same scene."),
-                io.Int.Input("motion_bucket_id", default=200, min=0, max=scenes.MAX_BUCKET, tooltip="How fast the sprite moves in the true clip, 0 = still, 255 = 3.2 pixels a frame. Give the conditioning the same number."),
+                io.Int.Input("motion_bucket_id", default=200, min=0, max=scenes.MAX_BUCKET, tooltip=f"How fast the sprite moves in the true clip, 0 = still, 255 = {scenes.MAX_SPEED:g} pixels a frame. Give the conditioning the same number."),
                 io.Int.Input("frames", default=scenes.FRAMES, min=1, max=64, tooltip="Frames of the true clip. The demo model was trained on 12."),
             ],
             outputs=[

@@ -155,4 +155,108 @@ def demo_explicit():
     return g
 
 
-WORKFLOWS = (demo, demo_explicit, svd_plain, svd_early_start, svd_analytic_init)
+def estimate_moments():
+    g = Graph("estimate_moments", "Your own moments from a folder of videos")
+    g.note(
+        "## Moments of your own clips\n\n"
+        "1. Write the path of a folder of videos into **Estimate Moments** (a few hundred clips are enough).\n"
+        "2. Press **Run**. The picture shows the mean and the spread of each channel: look for watermarks and black borders.\n"
+        "3. **Save Moments** puts the file where *Load Moments* lists it.\n\n"
+        "Stopped? Run again: it goes on where it was.\n\n"
+        "Model: `svd_xt.safetensors` in `models/checkpoints`; any other model with its VAE will do.",
+        (380, 330),
+    )
+    loader = g.node("ImageOnlyCheckpointLoader", ckpt_name=SVD_XT["name"], models=[SVD_XT], size=(370, 100))
+    g.column()
+    estimate = g.node("CILEstimateMoments", model=loader["MODEL"], vae=loader["VAE"], folder="", size=(400, 760))
+    g.column()
+    g.node("CILSaveMoments", moments=estimate["moments"], name="my_moments")
+    g.node("SaveImage", title="Mean and standard deviation", images=estimate["picture"], filename_prefix="cil/moments", size=(420, 400))
+    return g
+
+
+def demo_probe():
+    g = Graph("demo_probe", "The probe decides where the demo starts")
+    g.note(
+        "## Where should this model start?\n\n"
+        "**Leakage Probe** takes a true clip and looks, level by level, how much of its motion the model reads out of the noisy clip. "
+        "From that follows a start, which goes straight into **Early Start**.\n\n"
+        "Try the checkpoint *healthy*: the probe leaves its start alone.",
+        (380, 230),
+    )
+    loader, scene, cond = _demo_source(g, "leaking")
+    g.column()
+    probe = g.node(
+        "LeakageProbe", model=loader["model"], positive=cond["positive"], images=scene["true_clip"], vae=loader["vae"], draws=4, size=(420, 760)
+    )
+    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
+    g.column()
+    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=probe["start_sigma"])
+    plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
+    cured = _ksampler(g, early["model"], cond, "KSampler: suggested start")
+    g.column()
+    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in (plain, cured)]
+    g.node("SaveImage", title="Probe: predictions", images=probe["sheet"], filename_prefix="cil/probe_sheet", size=(420, 400))
+    _compare(g, *clips, ("plain", "suggested start"))
+    return g
+
+
+def svd_probe():
+    g = Graph("svd_probe", "SVD with the probe deciding the start")
+    g.note(
+        "## The probe decides the start\n\n"
+        "1. Choose a short video with visible motion, of the kind you want to make.\n"
+        "2. Its first frame is the picture. The probe compares what the model reads out of the noisy video with what could be read, "
+        "and suggests a start.\n"
+        "3. The same picture is animated from that start.\n\n"
+        "Models: `svd_xt.safetensors` in `models/checkpoints`.",
+        (370, 280),
+    )
+    loader = g.node("ImageOnlyCheckpointLoader", ckpt_name=SVD_XT["name"], models=[SVD_XT], size=(370, 100))
+    video = g.node("LoadVideo", file="clip.mp4", size=(370, 320))
+    g.column()
+    parts = g.node("GetVideoComponents", video=video["VIDEO"])
+    frames = g.node("ImageFromBatch", image=parts["images"], batch_index=0, length=25)
+    sized = g.node("ImageScale", image=frames["IMAGE"], upscale_method="lanczos", width=1024, height=576, crop="center")
+    first = g.node("ImageFromBatch", title="First frame", image=sized["IMAGE"], batch_index=0, length=1)
+    g.column()
+    cond = g.node(
+        "SVD_img2vid_Conditioning", clip_vision=loader["CLIP_VISION"], init_image=first["IMAGE"], vae=loader["VAE"],
+        width=1024, height=576, video_frames=25, motion_bucket_id=127, fps=6, augmentation_level=0.0,
+    )  # fmt: skip
+    probe = g.node(
+        "LeakageProbe", model=loader["MODEL"], positive=cond["positive"], images=sized["IMAGE"], vae=loader["VAE"], levels=8, size=(420, 760)
+    )
+    g.column()
+    guided = g.node("VideoLinearCFGGuidance", model=loader["MODEL"], min_cfg=1.0)
+    early = g.node("CILEarlyStart", model=guided["MODEL"], start_as="sigma", start=probe["start_sigma"])
+    sampled = _ksampler(g, early["model"], cond, steps=20, cfg=2.5)
+    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
+    _save(g, sampled["LATENT"], loader, "svd_probe")
+    return g
+
+
+def demo_start_sweep():
+    g = Graph("demo_start_sweep", "Many starts side by side on the demo model")
+    g.note(
+        "## Which start? Look.\n\n"
+        "**Start Sweep** animates one picture from several starts with the same seeds and shows them side by side, with motion score and likeness to the picture under each. "
+        "Write your own starts: numbers with commas, or `from:to:count`.",
+        (380, 200),
+    )
+    loader, scene, cond = _demo_source(g, "leaking")
+    g.column()
+    guider = g.node("CFGGuider", model=loader["model"], positive=cond["positive"], negative=cond["negative"], cfg=1.0)
+    sampler = g.node("KSamplerSelect", sampler_name="euler")
+    g.column()
+    sweep = g.node(
+        "CILStartSweep", guider=guider["GUIDER"], sampler=sampler["SAMPLER"], latent=cond["latent"], vae=loader["vae"], image=scene["first_frame"],
+        starts="700, 100, 50, 20, 10", start_as="sigma", seeds=2, size=(420, 900),
+    )  # fmt: skip
+    g.column()
+    g.node("SaveImage", title="Sweep: sheet", images=sweep["sheet"], filename_prefix="cil/sweep", size=(520, 520))
+    g.node("SaveImage", title="Sweep: plot", images=sweep["plot"], filename_prefix="cil/sweep_plot", size=(520, 400))
+    return g
+
+
+WORKFLOWS = (demo, demo_explicit, demo_probe, demo_start_sweep, svd_plain, svd_early_start, svd_analytic_init, svd_probe, estimate_moments)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,7 @@ def page(host):
         browser.close()
 
 
-def workflows(root):
-    return sorted((root / "workflows").glob("*.json"))
+WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
 
 
 def open_workflow(page, path):
@@ -44,10 +44,11 @@ def boxes(page):
     })""")
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_explicit", "svd_plain", "svd_early_start", "svd_analytic_init"])
-def test_a_workflow_opens_whole(page, root, name, artifacts):
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_a_workflow_opens_whole(page, path, artifacts):
+    name = path.stem
     page.problems.clear()
-    open_workflow(page, root / "workflows" / f"{name}.json")
+    open_workflow(page, path)
     page.keyboard.press(".")  # the page's own "fit the view to the graph"
     page.wait_for_timeout(800)
     page.screenshot(path=artifacts / f"{name}.png")
@@ -61,9 +62,9 @@ def test_a_workflow_opens_whole(page, root, name, artifacts):
     assert not [p for p in page.problems if "Content Security Policy" not in p]
 
 
-def test_the_templates_list_them(host, root):
+def test_the_templates_list_them(host):
     listed = host.get("/api/workflow_templates")
-    assert set(listed["comfyui-cil"]) == {p.stem for p in workflows(root)}
+    assert set(listed["comfyui-cil"]) == {p.stem for p in WORKFLOWS}
 
 
 def test_the_demo_runs_from_the_page(page, root, host, artifacts):
@@ -76,9 +77,9 @@ def test_the_demo_runs_from_the_page(page, root, host, artifacts):
     assert any("starts at sigma" in t for t in texts), texts
 
 
-def test_the_page_sends_the_api_twin(page, root):
+def test_the_page_sends_the_api_twin(page):
     """What the page would queue is the graph in workflows/api, socket for socket."""
-    for path in workflows(root):
+    for path in WORKFLOWS:
         open_workflow(page, path)
         sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
         twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))

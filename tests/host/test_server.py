@@ -94,6 +94,58 @@ def test_the_svd_graphs_run_unchanged_on_the_demo_model(host, root, name):
         assert sum(1 for _ in container.decode(video=0)) == 14
 
 
+def outputs_of(entry, prompt, kind):
+    return entry["outputs"][node_id(prompt, kind)]
+
+
+def test_the_probe_decides_the_start(host, root):
+    prompt = shorter(prompt_of(root, "demo_probe"))
+    nodes_of(prompt, "LeakageProbe")[0]["inputs"] |= {"levels": 3, "draws": 1}
+    entry = host.run(prompt)
+    assert run.error_of(entry) is None
+    plot = Image.open(io.BytesIO(host.fetch(outputs_of(entry, prompt, "LeakageProbe")["images"][0])))
+    assert plot.size[0] > 800
+    (early,) = nodes_of(prompt, "CILEarlyStart")
+    assert early["inputs"]["start"] == [node_id(prompt, "LeakageProbe"), 2]
+
+
+def test_the_sweep_shows_every_start(host, root):
+    prompt = shorter(prompt_of(root, "demo_start_sweep"))
+    nodes_of(prompt, "CILStartSweep")[0]["inputs"] |= {"starts": "700, 20", "seeds": 1}
+    entry = host.run(prompt)
+    assert run.error_of(entry) is None
+    sheet = Image.open(io.BytesIO(host.fetch(outputs_of(entry, prompt, "CILStartSweep")["images"][0])))
+    assert sheet.size[0] >= 2 * 192 and sheet.size[1] > 4 * 192  # two starts side by side, four frames under each other
+
+
+def test_moments_of_a_folder_are_estimated_and_saved(host, root, tmp_path):
+    for seed in range(3):
+        clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(seed)), 16)[0].movedim(1, -1)
+        write_video(tmp_path / f"{seed}.mp4", clip)
+    prompt = prompt_of(root, "estimate_moments")
+    loader = node_id(prompt, "ImageOnlyCheckpointLoader")
+    prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
+    estimate = nodes_of(prompt, "CILEstimateMoments")[0]["inputs"]
+    estimate |= {"model": [loader, 0], "vae": [loader, 2], "folder": str(tmp_path), "frames": 8, "fps": 6.0, "width": 128, "height": 128}
+    entry = host.run(prompt)
+    assert run.error_of(entry) is None
+    made = cil_moments.load(host.base / "models" / "cil_moments" / "my_moments.safetensors")
+    assert made.count == 3 and made.space == "demo" and made.mean.shape == (4, 8, 16, 16)
+
+
+def write_video(path, clip):
+    """IMAGE frames [t, H, W, 3] as H.264 at 6 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=6)
+        stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
+        for frame in clip:
+            picture = av.VideoFrame.from_ndarray((frame.clamp(0, 1) * 255).byte().numpy(), format="rgb24")
+            for packet in stream.encode(picture):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+
+
 def with_moments(root, name):
     prompt = shorter(prompt_of(root, "demo_explicit"))
     nodes_of(prompt, "CILLoadMoments")[0]["inputs"]["moments_name"] = name
