@@ -57,6 +57,11 @@ def mean_and_error(values):
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
+def pm(values):
+    """'mean ± standard error' of a column of figures."""
+    return "{:.3f} ± {:.3f}".format(*mean_and_error(values))
+
+
 def judge(sample, scene):
     """-> speed over the requested one, |got - requested| in pixels a frame, distance to the nearest true clip."""
     speed, _, residual = measure.nearest_clip(sample, scene)

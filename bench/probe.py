@@ -1,0 +1,148 @@
+"""Does the probe tell the leaking demo model from the healthy one, and is its start a good one? `python run.py do bench.probe`.
+
+Writes bench/results/probe.md: leakage on held-out clips, beside that of the data's exact
+denoiser; then clips sampled from the suggested start and from others. With --cost: where
+the time of a probe goes.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from ..cil import flow, motion
+from ..demo import latents, scenes
+from ..nodes import probe
+from ..nodes.host import Sampling, SamplingContext
+from . import sampling
+
+RESULTS = Path(__file__).parent / "results"
+BUCKET, LEVELS, DRAWS = 200, 12, 2
+STARTS = (200, 100, 50, 35, 20, 10, 5)
+
+
+class ExactContext:
+    """The exact denoiser of one scene's data in the place of a model's SamplingContext."""
+
+    def __init__(self, model, scene):
+        self.model = model
+        self.candidates = torch.stack([latents.encode(scenes.render(s))[0] for s in scenes.headings(scene)])[:, None]
+
+    def run(self, samples, sigmas, work):
+        def denoise(xs, sigma):
+            return [scenes.exact_denoised(x[None], sigma, self.candidates)[0] for x in xs]
+
+        work(denoise, samples * latents.SCALE)
+
+
+def two_clips(scene, control):
+    """A scene's clip and one that begins with the same frame, as a LATENT holds them."""
+    clip = scenes.render(scene)
+    if control == "another heading":
+        second = scenes.render(scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS))
+    else:
+        second = probe.second_of(clip, control, 1)
+    return tuple(latents.encode(c)[0] / latents.SCALE for c in (clip, second))
+
+
+@torch.inference_mode()
+def leakages(demo, pictures, control):
+    """-> [(leakage, suggested sigma) of the model], [leakage of the exact denoiser], a clip each."""
+    host = Sampling.of(demo.model)
+    levels = probe.levels_between(host, LEVELS, 0.0, 1.0)
+    ours, exact = [], []
+    for i in range(len(pictures)):
+        scene = pictures[i : i + 1]
+        a, b = two_clips(scene, control)
+        positive, _, _ = demo.conditioning(scene)
+        for context, into in ((SamplingContext(demo.model, positive, None, 1.0, i), ours), (ExactContext(demo.model, scene), exact)):
+            found = probe.measure(context, host.process, a, b, levels, i, DRAWS, lambda: None)
+            into.append(probe.verdict(found, host)[:2])
+    return ours, [leak for leak, _ in exact]
+
+
+def from_start(demo, pictures, seeds, sigma):
+    """Motion score, speed / asked, speed error, distance to the nearest true clip: lists over pictures and seeds."""
+    patched, dis = demo.early(sigma, True), flow.dis()
+    figures = []
+    for i in range(len(pictures)):
+        for seed in range(seeds):
+            sample = demo.sample(pictures[i : i + 1], seed, patched)
+            figures.append((motion.motion_score(demo.frames(sample), dis), *sampling.judge(sample, pictures[i : i + 1])))
+    return list(zip(*figures))
+
+
+def report(checkpoint, clips, images, seeds):
+    demo = sampling.Demo(checkpoint)
+    lines = [f"## {checkpoint}", "", "| second clip | leakage of the model | of the exact denoiser | suggested start (sigma), median |", "|---|---|---|---|"]
+    suggested = []
+    for control in ("another heading", probe.HALF_SPEED, probe.FROZEN):
+        ours, exact = leakages(demo, sampling.held_out(clips, BUCKET), control)
+        start = statistics.median(s for _, s in ours)
+        suggested.append(start)
+        cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
+        lines.append(f"| {control} | {cells[0]} | {cells[1]} | {start:.3g} |")
+        print(checkpoint, lines[-1], flush=True)
+    lines += ["", "| start (sigma), Analytic-Init | motion score | speed / asked | speed error (px/frame) | distance to nearest true clip |", "|---|---|---|---|---|"]
+    named = {s: f"{s:g}" for s in STARTS} | {None: "ordinary, 700"}
+    if suggested[1] < 699:
+        named[round(suggested[1], 1)] = f"{suggested[1]:.1f} (suggested with '{probe.HALF_SPEED}')"
+    for sigma in sorted(named, key=lambda s: -(s or 1e9)):
+        figures = from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma)
+        lines.append(f"| {named[sigma]} | {' | '.join(sampling.pm(column) for column in figures)} |")
+        print(checkpoint, lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def cost():
+    """Print where the time of one probe goes: the model, and everything else of the node."""
+    import comfy.patcher_extension
+
+    demo, scene = sampling.Demo("healthy"), sampling.held_out(1, BUCKET)
+    inside = []
+
+    def timed(executor, *args, **kwargs):
+        began = time.perf_counter()
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            inside.append(time.perf_counter() - began)
+
+    model = demo.model.clone()
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "timed", timed)
+    positive, _, _ = demo.conditioning(scene)
+    clip = scenes.render(scene)[0].movedim(1, -1)
+    node = probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
+    settings = dict(control=probe.HALF_SPEED, cfg=1.0, levels=LEVELS, from_fraction=0.0, to_fraction=1.0, draws=DRAWS, seed=0, flow="DIS (OpenCV)")
+    with torch.inference_mode():
+        for name, source in (("latent, no pictures", {"latent": {"samples": demo.vae.encode(clip)}}), ("images, sheet and flow", {"images": clip, "vae": demo.vae})):
+            inside.clear()
+            began = time.perf_counter()
+            node.execute(model, positive, **settings, **source)
+            whole = time.perf_counter() - began
+            print(f"{name}: {whole:.2f} s, of which the model {sum(inside):.2f} s in {len(inside)} calls, everything else {whole - sum(inside):.2f} s")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", choices=["leaking", "healthy"], action="append", help="default: both")
+    parser.add_argument("--clips", type=int, default=12, help="held-out clips that are probed")
+    parser.add_argument("--images", type=int, default=4, help="pictures that are animated from each start")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--cost", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.cost:
+        return cost()
+    for checkpoint in options.checkpoint or ("leaking", "healthy"):
+        lines = [
+            "# The probe on the demo models",
+            "",
+            f"`python run.py do bench.probe`: {options.clips} held-out clips, {LEVELS} levels, {DRAWS} draws; then {options.images} pictures x {options.seeds} seeds, "
+            f"motion bucket {BUCKET}, {sampling.STEPS} Euler steps, Karras, CFG 1. Mean ± standard error. Demo models on demo data; see demo/README.md.",
+            "",
+            *report(checkpoint, options.clips, options.images, options.seeds),
+        ]
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"probe_{checkpoint}.md").write_text("\n".join(lines), encoding="utf-8")
