@@ -10,7 +10,7 @@ from ..cil import flow, motion
 from . import sampling
 
 RESULTS = Path(__file__).parent / "results"
-SIGMAS = (100, 50, 20, 10, 5)
+SIGMAS = (100, 20, 10, 5)
 BUCKET = 200
 
 

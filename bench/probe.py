@@ -1,8 +1,8 @@
 """Does the probe tell the leaking demo model from the healthy one, and is its start a good one? `python run.py do bench.probe`.
 
 Writes bench/results/probe.md: leakage on held-out clips, beside that of the data's exact
-denoiser; then clips sampled from the suggested start and from others. With --cost: where
-the time of a probe goes.
+denoiser; then clips sampled from the suggested start and from the ordinary one (more starts:
+bench.early_start). With --cost: where the time of a probe goes.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from . import sampling
 
 RESULTS = Path(__file__).parent / "results"
 BUCKET, LEVELS, DRAWS = 200, 12, 2
-STARTS = (200, 100, 50, 35, 20, 10, 5)
 
 
 class ExactContext:
@@ -85,13 +84,13 @@ def report(checkpoint, clips, images, seeds):
         cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
         lines.append(f"| {control} | {cells[0]} | {cells[1]} | {start:.3g} |")
         print(checkpoint, lines[-1], flush=True)
-    lines += ["", "| start (sigma), Analytic-Init | motion score | speed / asked | speed error (px/frame) | distance to nearest true clip |", "|---|---|---|---|---|"]
-    named = {s: f"{s:g}" for s in STARTS} | {None: "ordinary, 700"}
+    lines += ["", "| start (sigma) | motion score | speed / asked | speed error (px/frame) | distance to nearest true clip |", "|---|---|---|---|---|"]
+    starts = {None: "the ordinary one, 700"}
     if suggested[1] < 699:
-        named[round(suggested[1], 1)] = f"{suggested[1]:.1f} (suggested with '{probe.HALF_SPEED}')"
-    for sigma in sorted(named, key=lambda s: -(s or 1e9)):
+        starts[suggested[1]] = f"{suggested[1]:.3g}, suggested with '{probe.HALF_SPEED}'"
+    for sigma, name in starts.items():
         figures = from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma)
-        lines.append(f"| {named[sigma]} | {' | '.join(sampling.pm(column) for column in figures)} |")
+        lines.append(f"| {name} | {' | '.join(sampling.pm(column) for column in figures)} |")
         print(checkpoint, lines[-1], flush=True)
     return [*lines, ""]
 

@@ -5,7 +5,7 @@ import torch
 from ..demo import latents, measure, model, scenes
 from ..nodes.early_start import CILEarlyStart
 
-STEPS = 25
+STEPS = 15
 
 
 class Demo:

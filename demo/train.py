@@ -32,7 +32,7 @@ LR = {"muon": 0.02, "adamw": 2e-3}
 # ln sigma ~ N(P_mean, P_std) with probability 1 - tail, else uniform over the schedule [0.002, 700]
 NOISE = {
     "healthy": {"P_mean": 1.8, "P_std": 1.4, "tail": 0.2},
-    "leaking": {"P_mean": 4.0, "P_std": 1.0, "tail": 0.2},
+    "leaking": {"P_mean": 1.0, "P_std": 0.8, "tail": 0.1},
 }
 SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
 
@@ -96,8 +96,9 @@ class Optimiser:
 
     MOMENTUM = 0.95
 
-    def __init__(self, network):
-        edges = {id(p) for layer in (network.input_blocks[0], network.out) for p in layer.parameters()}
+    def __init__(self, network, first, last):
+        """first, last: the layers at a network's ends, whose weights are AdamW's too."""
+        edges = {id(p) for layer in (first, last) for p in layer.parameters()}
         self.groups, rest = {}, []
         for p in network.parameters():
             if p.ndim >= 2 and id(p) not in edges:
@@ -180,7 +181,7 @@ def train_model(name, noise, steps, batch, seed, out):
     model = host_model.build()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = start_weights(model, seed).train().to(device)
-    optimiser = Optimiser(network)
+    optimiser = Optimiser(network, network.input_blocks[0], network.out)
     average = {k: v.clone() for k, v in network.state_dict().items()}
     first_step, log = 0, out.parent / "logs" / f"{out.stem}.jsonl"
     log.parent.mkdir(exist_ok=True)
@@ -239,7 +240,7 @@ def train_sockets(steps, seed, out):
     host_model.initialise(vision.model)
     torch.nn.init.normal_(vision.model.vision_model.embeddings.class_embedding)
     decoder = latents.decoder()
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = Optimiser(decoder, decoder[1], decoder[-1])
     began = time.time()
     for step in range(steps):
         g = generator(seed, step)
@@ -255,11 +256,8 @@ def train_sockets(steps, seed, out):
             out_pixels = decoder(code)
         loss = (out_pixels.float() - target).abs().mean() + (out_pixels.float() - target).square().mean()
         loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * schedule(step, steps)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % 100 == 0:
+        optimiser.step(schedule(step, steps))
+        if (step + 1) % 50 == 0:
             print({"step": step + 1, "loss": round(loss.item(), 5), "seconds": round(time.time() - began)}, flush=True)
     parts = {"decoder." + k: v for k, v in decoder.state_dict().items()}
     parts |= {"clip_vision." + k: v for k, v in vision.get_sd().items()}
@@ -270,7 +268,7 @@ def train_sockets(steps, seed, out):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("part", choices=["sockets", *NOISE])
-    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 3000")
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 500")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
@@ -282,7 +280,7 @@ def main(arguments=None):
         torch.set_num_threads(options.threads)
     out = options.out or FOLDER / f"{options.part}.safetensors"
     if options.part == "sockets":
-        return train_sockets(options.steps or 3000, options.seed, out)
+        return train_sockets(options.steps or 500, options.seed, out)
     noise = dict(NOISE[options.part])
     for key in ("P_mean", "P_std"):
         if getattr(options, key) is not None:
