@@ -231,7 +231,7 @@ def train_model(name, noise, steps, batch, seed, out):
             save_atomically(lambda path: save_file(half, path, {"recipe": name, "step": str(step + 1), **{k: str(v) for k, v in noise.items()}}), out)
 
 
-def train_sockets(steps, seed, out):
+def train_sockets(steps, batch, seed, out):
     """The VAE's decoder, and the image encoder's random weights."""
     from . import model as host_model
 
@@ -246,12 +246,12 @@ def train_sockets(steps, seed, out):
         g = generator(seed, step)
         with torch.no_grad():
             # sprites anywhere in the frame, so that none of it is new to the decoder
-            clips = scenes.sample(16, g)
-            clips = clips.replace(start=scenes.SIZE * (0.1 + 0.8 * torch.rand(16, 2, generator=g)))
+            clips = scenes.sample(batch, g)
+            clips = clips.replace(start=scenes.SIZE * (0.1 + 0.8 * torch.rand(batch, 2, generator=g)))
             target = scenes.render(clips, frames=1)[:, 0]
             code = latents.encode(target)
             # a sampler's result is not exact: learn to redraw from slightly noisy codes
-            code = code + 0.15 * torch.rand(16, 1, 1, 1, generator=g) * torch.randn(code.shape, generator=g)
+            code = code + 0.15 * torch.rand(batch, 1, 1, 1, generator=g) * torch.randn(code.shape, generator=g)
         with autocast("cpu"):
             out_pixels = decoder(code)
         loss = (out_pixels.float() - target).abs().mean() + (out_pixels.float() - target).square().mean()
@@ -268,7 +268,7 @@ def train_sockets(steps, seed, out):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("part", choices=["sockets", *NOISE])
-    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 500")
+    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 400")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
@@ -280,7 +280,7 @@ def main(arguments=None):
         torch.set_num_threads(options.threads)
     out = options.out or FOLDER / f"{options.part}.safetensors"
     if options.part == "sockets":
-        return train_sockets(options.steps or 500, options.seed, out)
+        return train_sockets(options.steps or 400, options.batch, options.seed, out)
     noise = dict(NOISE[options.part])
     for key in ("P_mean", "P_std"):
         if getattr(options, key) is not None:
