@@ -99,7 +99,7 @@ def test_the_host_serves_the_locale(host, root):
 
 
 def test_help_pages_link_to_what_is_there(root):
-    """Pictures beside a help page, and headings that other pages point to."""
+    """The pictures and pages that a help page names are there."""
     docs = root / "nodes" / "web" / "docs"
     for page in docs.rglob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
