@@ -27,11 +27,14 @@ def warn_of_a_copy(nodes):
     """A warning where another folder has brought these nodes already: the host would replace them silently."""
     import nodes as host
 
+    from .nodes.host import loggable
+
     mine = Path(__file__).parent.name
     known = [host.NODE_CLASS_MAPPINGS.get(node.define_schema().node_id) for node in nodes]
     others = {getattr(node, "RELATIVE_PYTHON_MODULE", "another pack").removeprefix("custom_nodes.") for node in known if node}
     for other in sorted(others):
-        log.warning("Two copies of this pack are installed, in the folders '%s' and '%s' of custom_nodes; the nodes of '%s' are used. Remove one of the two and start ComfyUI again.", other, mine, mine)
+        text = f"Two copies of this pack are installed, in the folders '{other}' and '{mine}' of custom_nodes; the nodes of '{mine}' are used. Remove one of the two and start ComfyUI again."
+        log.warning(loggable(text))
 
 
 async def comfy_entrypoint():
