@@ -135,6 +135,30 @@ def test_nothing_heavy_is_imported_at_start(monkeypatch):
     assert "torch" in seen and not seen & HEAVY
 
 
+# ---- the registry -------------------------------------------------------------------
+
+
+def test_the_registry_finds_what_it_needs(root):
+    """Read by the host's own parser of pyproject.toml."""
+    from cil_pack.workflows import graph
+    from comfy_config.config_parser import extract_node_configuration
+    from PIL import Image
+
+    config = extract_node_configuration(str(root))
+    assert (config.project.name, config.project.version) == (graph.PACK["cnr_id"], graph.PACK["ver"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+", config.project.version)
+    assert config.project.supported_os == ["OS Independent"] and not config.project.dependencies
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    icon, banner = (root / re.search(rf'{key} = "(.+)"', text)[1] for key in ("Icon", "Banner"))
+    assert icon.stat().st_size < 60_000 and banner.stat().st_size < 60_000
+    assert Image.open(icon).size == (400, 400) and Image.open(banner).size == (1260, 540)
+
+
+def test_installing_it_changes_nobodys_environment(root):
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert all(line.startswith("#") or not line.strip() for line in lines)
+
+
 # ---- Windows ------------------------------------------------------------------------
 
 
