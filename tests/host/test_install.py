@@ -6,6 +6,7 @@ import builtins
 import json
 import re
 import sys
+import time
 
 import interface
 import pytest
@@ -29,9 +30,11 @@ sys.meta_path.insert(0, Absent())
 
 
 def sources(root):
+    """The Python files that a user's ComfyUI gets."""
+    left_out = {root / line for line in (root / ".comfyignore").read_text(encoding="utf-8").splitlines()}
     for name in SHIPPED:
         path = root / name
-        yield from ([path] if path.is_file() else sorted(path.rglob("*.py")))
+        yield from ([path] if path.is_file() else sorted(set(path.rglob("*.py")) - left_out))
 
 
 # ---- one more host: a bare one, in an odd place, with the pack in it twice ------------
@@ -113,11 +116,13 @@ def test_the_demo_runs_in_an_odd_folder(bare):
 
 
 def test_the_pack_starts_at_once(host):
-    """The host's own report; a tenth of a second on a quiet machine, here with room for a busy one."""
-    found = re.findall(r"([\d.]+) seconds( \(IMPORT FAILED\))?: \S*comfyui-cil", host.read_log())
-    ((seconds, failed),) = found
-    print(f"import time: {seconds} s")
-    assert not failed and float(seconds) <= 1.0
+    """A tenth of a second on a quiet machine, by the host's own report; a busy machine stretches that, but not the CPU's time."""
+    ((seconds, failed),) = re.findall(r"([\d.]+) seconds( \(IMPORT FAILED\))?: \S*comfyui-cil", host.read_log())
+    began = time.process_time()
+    asyncio.run(run.load_pack("cil_timed").comfy_entrypoint())
+    spent = time.process_time() - began
+    print(f"the host's report: {seconds} s; CPU: {spent:.3f} s")
+    assert not failed and float(seconds) <= 3.0 and spent <= 0.3
 
 
 def test_nothing_heavy_is_imported_at_start(monkeypatch):
@@ -166,7 +171,9 @@ def test_installing_it_changes_nobodys_environment(root):
 def test_texts_can_be_written_to_a_western_console(root):
     """Whatever the pack's code can say fits cp1252, in which many consoles still write."""
     for path in sources(root):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in set(ast.walk(tree)) - docstrings:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert node.value.encode("cp1252", "ignore").decode("cp1252") == node.value, f"{path.name}:{node.lineno}"
 
