@@ -10,7 +10,7 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parent / "golden" / "object_info.json"
 KEPT = ("default", "min", "max", "step", "round", "multiline", "forceInput", "control_after_generate")
-OF_THE_MACHINE = ("scheduler", "sampler_name", "flow")  # beside `..._name`: their options depend on the machine
+OF_THE_MACHINE = ("scheduler", "sampler_name", "flow", "existing_lora")  # beside `..._name`: their options depend on the machine
 
 
 def ours(info):
