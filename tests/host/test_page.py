@@ -112,7 +112,7 @@ def test_the_template_browser_shows_them(page, artifacts):
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text("comfyui-cil").first.click(timeout=30_000)
     shown = "[...document.images].filter(i => i.src.includes('/workflow_templates/comfyui-cil/') && i.complete && i.naturalWidth > 0)"
-    page.wait_for_function(f"() => {shown}.length >= {len(WORKFLOWS)}", timeout=60_000)
+    page.wait_for_function(f"() => {shown}.length >= 8", timeout=60_000)  # it loads more of them as one scrolls
     page.screenshot(path=artifacts / "templates.png")
     page.keyboard.press("Escape")
     page.wait_for_timeout(800)
