@@ -32,8 +32,8 @@ def opened(browser, host):
     page.problems = []
     page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.goto(host.url)
-    page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=60_000)
+    page.goto(host.url, timeout=120_000)
+    page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
     page.wait_for_timeout(3000)
     return page
 
