@@ -80,7 +80,7 @@ def fetch_host():
 
 def requirements(host):
     """The host's own requirements, without torch's family, which is installed first."""
-    lines = (line.split("#")[0].strip() for line in (host / "requirements.txt").read_text().splitlines())
+    lines = (line.split("#")[0].strip() for line in (host / "requirements.txt").read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line and line not in ("torch", "torchvision", "torchaudio")]
 
 
@@ -100,7 +100,7 @@ def mend_torch_extras(python):
             "_ops.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
             "_ops.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
         )
-        init.write_text(declare + init.read_text())
+        init.write_text(declare + init.read_text(encoding="utf-8"), encoding="utf-8")
     if not works("torchaudio"):
         for library in (site / "torchaudio" / "lib").glob("*.so"):
             library.unlink()
@@ -122,17 +122,17 @@ def environment(comfyui, python):
     host = Path(comfyui).resolve() if comfyui else fetch_host()
     wanted = json.dumps([TORCH, EXTRA, requirements(host)])
     ready = WORK / "ready.json"
-    if not ready.exists() or ready.read_text() != wanted:
+    if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
         pip = [venv_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         say("installing PyTorch (some hundred megabytes, once) ...")
         call(*pip, TORCH[0])
         call(*pip, "--no-deps", *TORCH[1:])
         say("installing what ComfyUI needs ...")
         constraints = WORK / "constraints.txt"
-        constraints.write_text("\n".join(TORCH))
+        constraints.write_text("\n".join(TORCH), encoding="utf-8")
         call(*pip, "-c", constraints, *requirements(host), *EXTRA)
         mend_torch_extras(venv_python())
-        ready.write_text(wanted)
+        ready.write_text(wanted, encoding="utf-8")
     return venv_python(), host
 
 
@@ -177,11 +177,12 @@ def free_port():
 class Server:
     """A running ComfyUI on a loopback port of its own."""
 
-    def __init__(self, base, port=None, log=None, arguments=()):
+    def __init__(self, base, port=None, log=None, arguments=(), folders=("comfyui-cil",), environment=None):
         self.base, self.port = Path(base), port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(log or self.base / "server.log")
-        self._put_pack_in()
+        for folder in folders:
+            self._put_pack_in(folder)
         import torch
 
         cpu = [] if torch.cuda.is_available() and not os.environ.get("CIL_CPU") else ["--cpu"]
@@ -191,18 +192,18 @@ class Server:
             "--listen", "127.0.0.1", "--port", self.port,
             "--disable-auto-launch", "--disable-api-nodes", *cpu, *arguments,
         ]  # fmt: skip
-        with self.log.open("w") as out:
-            self.process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=self.base)
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=self.base, env=os.environ | (environment or {}))
         try:
             self._wait_until_up()
         except BaseException:
             self.stop()
             raise
 
-    def _put_pack_in(self):
+    def _put_pack_in(self, folder):
         nodes = self.base / "custom_nodes"
         nodes.mkdir(parents=True, exist_ok=True)
-        link = nodes / "comfyui-cil"
+        link = nodes / folder
         if link.is_symlink() or link.exists():
             return
         try:
@@ -210,11 +211,14 @@ class Server:
         except OSError:  # Windows without the right to make links
             shutil.copytree(ROOT, link, ignore=shutil.ignore_patterns(".run", ".git"))
 
+    def read_log(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
     def _wait_until_up(self, seconds=300):
         until = time.time() + seconds
         while time.time() < until:
             if self.process.poll() is not None:
-                raise RuntimeError(f"ComfyUI stopped while starting; the end of {self.log}:\n{self.log.read_text()[-3000:]}")
+                raise RuntimeError(f"ComfyUI stopped while starting; the end of {self.log}:\n{self.read_log()[-3000:]}")
             try:
                 self.get("/system_stats")
                 return
@@ -303,7 +307,7 @@ def error_of(entry):
 
 def demo(arguments):
     """Run workflows/api/demo.json and leave its video and picture in demo-output/."""
-    prompt = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text())
+    prompt = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text(encoding="utf-8"))
     out = ROOT / "demo-output"
     out.mkdir(exist_ok=True)
     began = time.time()

@@ -13,16 +13,23 @@ import torch
 import torch.nn.functional as F
 
 
-def _missing(what, package):
-    return ImportError(f"{what} is not installed: run 'pip install {package}' in ComfyUI's Python and start ComfyUI again, or choose another flow")
+def missing(library, purpose, package):
+    """An ImportError that says what to install."""
+    return ImportError(f"{library}, which {purpose} needs, is not installed: run 'pip install {package}' in ComfyUI's Python and start ComfyUI again")
+
+
+def opencv(purpose):
+    """The module cv2; without it an ImportError in words."""
+    try:
+        import cv2
+    except ImportError:
+        raise missing("OpenCV", purpose, "opencv-python-headless") from None
+    return cv2
 
 
 def dis():
     """OpenCV's dense inverse search: fast on a CPU, needs no weights."""
-    try:
-        import cv2
-    except ImportError:
-        raise _missing("OpenCV, which DIS flow needs,", "opencv-python-headless") from None
+    cv2 = opencv("DIS flow")
     engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def flow(a, b):
@@ -41,7 +48,7 @@ def raft(size="large", weights=None, device="cpu"):
     try:
         from torchvision.models import optical_flow
     except ImportError:
-        raise _missing("torchvision, which RAFT flow needs,", "torchvision") from None
+        raise missing("torchvision", "RAFT flow", "torchvision") from None
     if weights is None:
         kinds = {"large": optical_flow.Raft_Large_Weights, "small": optical_flow.Raft_Small_Weights}
         make = {"large": optical_flow.raft_large, "small": optical_flow.raft_small}[size]

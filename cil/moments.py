@@ -176,6 +176,15 @@ def resample(mean, frames, height, width):
     return mean.expand(-1, frames, -1, -1)
 
 
+def check_space(moments, space):
+    """Raise ValueError unless the moments are of this latent space."""
+    if moments.space != space:
+        raise ValueError(
+            f"these moments belong to the latent space '{moments.space}' but the model works in '{space}': "
+            f"load moments of '{space}', or leave the moments unconnected for the model's own"
+        )
+
+
 def fit(moments, shape, space=None):
     """E[X_0] for a latent of `shape`, in its layout.
 
@@ -183,11 +192,8 @@ def fit(moments, shape, space=None):
     space: the latent space of the model, where it is known; another one is refused.
     -> float32 tensor of `shape`.
     """
-    if space is not None and moments.space != space:
-        raise ValueError(
-            f"these moments belong to the latent space '{moments.space}' but the model works in '{space}': "
-            f"load moments of '{space}', or leave the moments unconnected for the model's own"
-        )
+    if space is not None:
+        check_space(moments, space)
     if len(shape) not in (4, 5):
         raise ValueError(f"a latent is [frames, channels, height, width] or [batch, channels, frames, height, width], but {tuple(shape)} came")
     if moments.channels != shape[1]:

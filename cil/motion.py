@@ -4,6 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .flow import opencv
+
 SVD_SIZE = (450, 800)  # height, width to which SVD's motion score resizes every frame
 PIA_RANGE = (0.2, 1.0)  # m_min, m_max of PIA's score
 
@@ -45,8 +47,7 @@ def global_flow(field):
 
     OpenCV's RANSAC; zero where no affine field fits.
     """
-    import cv2
-
+    cv2 = opencv("the split into camera and subject")
     h, w = field.shape[:2]
     y, x = np.mgrid[4:h:8, 4:w:8].astype(np.float32)
     points = np.stack([x, y], -1).reshape(-1, 2)

@@ -136,13 +136,16 @@ def headings(scenes):
     return [scenes.replace(heading=float(k)) for k in range(HEADINGS)]
 
 
-def exact_denoised(x, sigma, candidates):
-    """E[X_0 | x, first frame, bucket] under x = X_0 + sigma eps; the ideal predictor.
+def posterior(x, sigma, candidates):
+    """How likely each heading is, given the noisy clip: softmax(-||x - X^h||^2 / (2 sigma^2)), [HEADINGS, n].
 
-    x [n, ...]; sigma [n] or a number; candidates [HEADINGS, n, ...] the latents of `headings`.
-    The posterior over headings is softmax(-||x - X^h||^2 / (2 sigma^2)).
+    x = X_0 + sigma eps, [n, ...]; sigma [n] or a number; candidates [HEADINGS, n, ...] the latents of `headings`.
     """
     sigma = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1)
     gap = (x[None].double() - candidates.double()).flatten(2).square().sum(-1)  # [h, n]
-    weight = torch.softmax(-gap / (2 * sigma**2), 0).to(candidates.dtype)
-    return torch.einsum("hn,hn...->n...", weight, candidates)
+    return torch.softmax(-gap / (2 * sigma**2), 0).to(candidates.dtype)
+
+
+def exact_denoised(x, sigma, candidates):
+    """E[X_0 | x, first frame, bucket]: the ideal predictor. Arguments as for `posterior`."""
+    return torch.einsum("hn,hn...->n...", posterior(x, sigma, candidates), candidates)

@@ -104,6 +104,8 @@ class AnalyticInitLatent(io.ComfyNode):
             noised_latent = ExecutionBlocker(f"noised_latent: at sigma {sigma:g} this model multiplies a latent by zero, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced, or start below the maximum.")
         else:
             noised_latent = {**latent, "samples": noised}
+        if mean_strength != 1 and (noised is None or not start.latent.any()):
+            notes.append("the mean has no part in this start, so mean_strength changes nothing")
         notes.insert(0, f"start at sigma {sigma:g}: mean x {mean_strength:g}, tr(Cov)/d {moments.variance:.4g}")
         say(cls.hidden.unique_id, "\n".join(n for n in notes if n))
         return io.NodeOutput(out, noise, noised_latent)

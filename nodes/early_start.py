@@ -4,10 +4,11 @@ from comfy_api.latest import io
 
 import comfy.patcher_extension
 
+from ..cil import moments as cil_moments
 from .analytic_init import Start
 from .host import START_AS, Sampling, model_family, say, start_sigma
-from .moments import MomentsType, default_moments
-from .schedule import start_inputs
+from .moments import MomentsType, default_moments, idle_moments
+from .schedule import idle_start, start_inputs
 
 WRAPPER = "cil_early_start"
 
@@ -81,11 +82,20 @@ class CILEarlyStart(io.ComfyNode):
     @classmethod
     def execute(cls, model, start_as, start, analytic_init, moments=None):
         # a wrong setting is an error here, in this node, not later in the sampler
-        sigma = start_sigma(Sampling.of(model), model_family(model), start_as, start)
+        family = model_family(model)
+        sigma = start_sigma(Sampling.of(model), family, start_as, start)
+        if moments is not None:
+            cil_moments.check_space(moments, family.space)
         patched = model.clone()
         wrapper = EarlyStart(start_as, start, analytic_init, moments, cls.hidden.unique_id)
         patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
-        say(cls.hidden.unique_id, f"sampling will start at sigma {sigma:g}")
+        left_alone = start_as == START_AS[0] and family.start[0] == 1.0
+        notes = [
+            f"will be left alone: {family.evidence}" if left_alone else f"sampling will start at sigma {sigma:g}",
+            idle_start(start_as, start),
+            idle_moments(moments, analytic_init),
+        ]
+        say(cls.hidden.unique_id, "\n".join(filter(None, notes)))
         return io.NodeOutput(patched)
 
 

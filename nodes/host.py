@@ -8,6 +8,7 @@ the noise differently again. `Sampling` asks the host's own functions rather tha
 import copy
 import logging
 import math
+import sys
 from types import SimpleNamespace
 
 import torch
@@ -25,9 +26,15 @@ log = logging.getLogger("cil")
 TRAILING = "trailing (paper)"  # the authors' spacing of DDIM timesteps, beside the host's schedulers
 
 
+def loggable(text):
+    """A text as the console can write it; the host's log raises on other characters, a file name's for example."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def say(node_id, text):
     """Show a note in the node and in the log. Never raises: a note must not stop a run."""
-    log.info(text)
+    log.info(loggable(text))
     try:
         from server import PromptServer
 

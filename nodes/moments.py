@@ -32,6 +32,11 @@ def default_moments(family, channels):
     return zero, f"no moments are packaged for '{family.space}' latents: mean 0 and variance {family.variance:g} are used"
 
 
+def idle_moments(moments, analytic_init):
+    """A note where moments are connected but cannot act."""
+    return "" if moments is None or analytic_init else "the connected moments are not used while analytic_init is off"
+
+
 def own_folder():
     """The user's own folder of moments files."""
     return Path(folder_paths.get_folder_paths(FOLDER)[0])
@@ -61,7 +66,9 @@ class LoadMoments(io.ComfyNode):
     @classmethod
     def execute(cls, moments_name, detail):
         loaded = cil_moments.load(folder_paths.get_full_path_or_raise(FOLDER, moments_name))
-        say(cls.hidden.unique_id, "\n".join(filter(None, (str(loaded), cil_moments.warning(loaded)))))
+        plain = loaded.mean.numel() == loaded.channels and detail != "channel"
+        idle = f"the file has one value a channel, so '{detail}' changes nothing" if plain else ""
+        say(cls.hidden.unique_id, "\n".join(filter(None, (str(loaded), cil_moments.warning(loaded), idle))))
         return io.NodeOutput(cil_moments.simplify(loaded, detail))
 
     @classmethod
@@ -147,7 +154,7 @@ class EstimateMoments(io.ComfyNode):
             "skipped": [f"{name}: it {reason}" for name, reason in estimate.skipped],
             "seconds": {k: round(v, 2) for k, v in estimate.seconds.items()},
         }  # fmt: skip
-        say(cls.hidden.unique_id, "\n".join(filter(None, (str(made), warning))))
+        say(cls.hidden.unique_id, "\n".join(filter(None, (str(made), warning, idle_settings(spec, given[0])))))
         return io.NodeOutput(made, picture, json.dumps(report, ensure_ascii=False), ui=ui.PreviewImage(picture, cls=cls))
 
     @staticmethod
@@ -164,6 +171,16 @@ class EstimateMoments(io.ComfyNode):
             mean = mean[:, :, None]
         picture = vae.decode(model.get_model_object("process_latent_out")(mean))
         return picture.reshape(-1, *picture.shape[-3:])[:1]
+
+
+FOR_VIDEOS = ("fps", "width", "height", "seed", "flip")
+IDLE = {"folder": (), "images": FOR_VIDEOS, "latents": ("frames", *FOR_VIDEOS)}
+
+
+def idle_settings(spec, source):
+    """A note about the settings that were changed but cannot act on this source."""
+    changed = [name for name in IDLE[source] if getattr(spec, name) != getattr(clips.ClipSpec(), name)]
+    return f"not used with {source}: {', '.join(changed)}" if changed else ""
 
 
 def whole_clips(images, frames):

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from ..cil import flow
+
 PAPER, INK = (250, 250, 250), (20, 20, 20)
 
 
@@ -110,8 +112,10 @@ def grid(cells, columns):
 
 def flow_pictures(fields):
     """Optical flow [t, h, w, 2] -> IMAGE [t, h, w, 3], by torchvision's colour wheel, one scale for the clip."""
-    from torchvision.utils import flow_to_image
-
+    try:
+        from torchvision.utils import flow_to_image
+    except ImportError:
+        raise flow.missing("torchvision", "the picture of the flow", "torchvision") from None
     largest = fields.norm(dim=-1).max().clamp(min=1.0)
     h, w = fields.shape[1:3]
     # torchvision scales each field by its own largest vector: give each the clip's, in a corner that is cut off

@@ -12,7 +12,7 @@ import comfy.utils
 from ..cil import motion, probe
 from . import pictures
 from .host import Sampling, SamplingContext, check_latent, frames_dim, model_family, say
-from .motion import flow_backend, flow_input
+from .motion import DIS, flow_backend, flow_input
 
 CATEGORY = "image-to-video motion/measure"
 HALF_SPEED, FROZEN = "half speed", "frozen"
@@ -33,6 +33,17 @@ def levels_between(sampling, levels, low, high):
     fractions = [high - (high - low) * i / levels for i in range(levels)]
     found = [(f, sampling.sigma(f)) for f in fractions]
     return [(f, s) for f, s in found if s > sampling.sigma_min]
+
+
+def idle_settings(negative, cfg, second_images, control, vae, flow):
+    """Notes about what was set or connected but cannot act."""
+    notes = {
+        "cfg is not used: connect negative": negative is None and cfg != 1,
+        "negative is not used at cfg 1": negative is not None and cfg == 1,
+        "control is not used: a second clip is connected": second_images is not None and control != HALF_SPEED,
+        "flow is not used: without vae no picture is scored": vae is None and flow != DIS,
+    }
+    return [note for note, idle in notes.items() if idle]
 
 
 class Measured:
@@ -171,7 +182,10 @@ class LeakageProbe(io.ComfyNode):
                 )
             ],
         }  # fmt: skip
-        say(cls.hidden.unique_id, text)
+        notes = idle_settings(negative, cfg, second_images, control, vae, flow)
+        if len(chosen) < levels:
+            notes.append(f"{levels - len(chosen)} of the {levels} levels lie at or below the model's smallest sigma and are left out")
+        say(cls.hidden.unique_id, "\n".join([text, *notes]))
         return io.NodeOutput(plot, sheet, start, fraction, json.dumps(report), ui=ui.PreviewImage(plot, cls=cls))
 
     @staticmethod

@@ -22,6 +22,12 @@ def start_inputs():
     ]
 
 
+def idle_start(start_as, start):
+    """A note where `start` was set but cannot act."""
+    idle = start_as == START_AS[0] and start != 1
+    return f"start {start:g} is not used with '{START_AS[0]}': choose fraction or sigma in start_as" if idle else ""
+
+
 class TruncatedSigmaSchedule(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -55,7 +61,13 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         schedules.check(sigmas)
         fraction = sampling.fraction(sigma)
         why = f" ({family.key}: {family.evidence})" if start_as == START_AS[0] else ""
-        say(cls.hidden.unique_id, f"{len(sigmas) - 1} steps from sigma {sigma:g}, {fraction:.3f} of T{why}")
+        uncut = layout == LAYOUTS[1] and sigma >= sampling.sigma_max
+        notes = [
+            f"{len(sigmas) - 1} steps from sigma {sigma:g}, {fraction:.3f} of T{why}",
+            idle_start(start_as, start),
+            f"'{layout}' has nothing to cut at the ordinary start" if uncut else "",
+        ]
+        say(cls.hidden.unique_id, "\n".join(filter(None, notes)))
         return io.NodeOutput(sigmas, sigma, fraction)
 
 

@@ -6,14 +6,16 @@ import torch
 from comfy_api.latest import io, ui
 
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.sample
 import comfy.utils
 
 from ..cil import motion
 from . import pictures
 from .analytic_init import AnalyticNoise, Start
+from .early_start import WRAPPER
 from .host import Sampling, model_family, say, scheduler_names, start_sigma
-from .moments import MomentsType, default_moments
+from .moments import MomentsType, default_moments, idle_moments
 from .motion import CATEGORY, flow_backend, flow_input
 from .schedule import LAYOUTS, truncated
 
@@ -38,6 +40,19 @@ def likeness(frames, image):
     """How like the conditional image a clip stays: 1 - mean absolute difference of colours, over its frames."""
     image = pictures.same_size(image[:1].to(frames), *frames.shape[1:3])
     return 1 - float((frames[..., :3] - image).abs().mean())
+
+
+def check_unpatched(model):
+    """Raise ValueError where Early Start sits on the model: it would move the sweep's own starts."""
+    if model.get_wrappers(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER):
+        raise ValueError("the guider's model has Early Start on it, which would move the starts of this sweep: connect the model from before Early Start")
+
+
+def idle_parts(latent, moments, analytic_init):
+    """Notes about what is connected but cannot act."""
+    given = latent.get("noise_mask") is not None or latent["samples"].any()
+    notes = ["the latent's picture and mask are not used: every run starts from noise"] if given else []
+    return [*notes, idle_moments(moments, analytic_init)]
 
 
 class StartSweep(io.ComfyNode):
@@ -77,9 +92,13 @@ class StartSweep(io.ComfyNode):
     def execute(cls, guider, sampler, latent, vae, starts, start_as, analytic_init, scheduler, steps, seed, seeds, flow, image=None, moments=None):
         model = guider.model_patcher
         sampling, family = Sampling.of(model), model_family(model)
+        check_unpatched(model)
         chosen = [(value, start_sigma(sampling, family, start_as, value)) for value in parse_starts(starts)]
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-        moments = moments or default_moments(family, samples.shape[1])[0]
+        notes = idle_parts(latent, moments, analytic_init)
+        if moments is None and analytic_init:
+            moments, note = default_moments(family, samples.shape[1])
+            notes.append(note)
         backend = flow_backend(flow, cls.hidden.unique_id)
         bar = comfy.utils.ProgressBar(len(chosen) * seeds)
         runs, stopped = [], False
@@ -100,8 +119,9 @@ class StartSweep(io.ComfyNode):
         figures = [{k: v for k, v in run.items() if k != "frames"} for run in runs]
         report = {"runs": figures, "flow": flow, "analytic_init": analytic_init, "scheduler": scheduler, "steps": steps, "stopped": stopped}
         best = max(figures, key=lambda r: r["motion_score"])
-        note = "stopped; " if stopped else ""
-        say(cls.hidden.unique_id, f"{note}{len(runs)} clips; most motion {best['motion_score']:.1f} at start {best['start']:g}")
+        early_end = "stopped; " if stopped else ""
+        summary = f"{early_end}{len(runs)} clips; most motion {best['motion_score']:.1f} at start {best['start']:g}"
+        say(cls.hidden.unique_id, "\n".join(filter(None, [summary, *notes])))
         return io.NodeOutput(sheet, plot, json.dumps(report), ui=ui.PreviewImage(sheet, cls=cls))
 
     @staticmethod

@@ -125,6 +125,8 @@ def test_a_missing_library_is_explained(monkeypatch):
         flow.dis()
     with pytest.raises(ImportError, match="pip install torchvision"):
         flow.raft()
+    with pytest.raises(ImportError, match="the split into camera and subject needs"):
+        motion.split_motion(torch.zeros(4, 4, 2))
 
 
 # ---- RAFT with real weights ---------------------------------------------------------

@@ -1,0 +1,103 @@
+"""The pictures beside the workflows in the template browser.
+
+    python run.py do workflows.thumbnails [NAME ...] [--draw]
+
+A demo's graph is run, and its thumbnail shows what it made above the graph; of the others,
+whose models are not here, and of all with --draw, it shows the graph. After a change of the
+recipes run workflows.make first.
+"""
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .recipes import WORKFLOWS
+
+FOLDER = Path(__file__).parent
+SIDE, EDGE = 512, 16
+NIGHT, PAPER = (24, 26, 34), (235, 235, 235)
+OURS, THEIRS, NOTE, LINK = (236, 150, 64), (74, 82, 104), (110, 92, 60), (120, 126, 146)
+
+
+def graph_picture(page, width, height):
+    """A workflow's nodes and links as boxes and lines; the pack's own nodes in orange."""
+    out = Image.new("RGB", (width, height), NIGHT)
+    draw = ImageDraw.Draw(out)
+    boxes = {n["id"]: (*n["pos"], *n["size"]) for n in page["nodes"]}
+    wide, high = max(x + w for x, y, w, h in boxes.values()), max(y + h for x, y, w, h in boxes.values())
+    scale = min(width / wide, height / high)
+    left, top = (width - wide * scale) / 2, (height - high * scale) / 2
+    at = lambda x, y: (left + x * scale, top + y * scale)
+    for _, source, slot, target, entry, _ in page["links"]:
+        x, y, w, _ = boxes[source]
+        tx, ty, _, _ = boxes[target]
+        draw.line([at(x + w, y + 25 + 22 * slot), at(tx, ty + 25 + 22 * entry)], LINK, 1)
+    for node in page["nodes"]:
+        x, y, w, h = boxes[node["id"]]
+        own = node["properties"].get("cnr_id") == "comfyui-cil"
+        colour = OURS if own else NOTE if node["type"] == "MarkdownNote" else THEIRS
+        draw.rounded_rectangle([at(x, y), at(x + w, y + h)], 3, colour)
+    return out
+
+
+def results(host, name):
+    """What a workflow shows in a running host: its saved pictures, one above the other, SIDE wide."""
+    import cil_run as run
+
+    entry = host.run(json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8")))
+    if run.error_of(entry):
+        raise SystemExit(f"{name}: {run.error_of(entry)}")
+    files = [file for output in entry["outputs"].values() for file in output.get("images", []) if file["type"] == "output"]
+    pictures = [Image.open(io.BytesIO(host.fetch(file))) for file in files if file["filename"].endswith(".png")]
+    pictures = [p.resize((SIDE, round(p.height * SIDE / p.width)), Image.LANCZOS) for p in pictures]
+    out = Image.new("RGB", (SIDE, sum(p.height for p in pictures)), NIGHT)
+    for i, picture in enumerate(pictures):
+        out.paste(picture, (0, sum(p.height for p in pictures[:i])))
+    return out
+
+
+def thumbnail(title, page, made=None):
+    """Title, what the workflow made (its upper part, if that is long) and the graph, SIDE x SIDE."""
+    out = Image.new("RGB", (SIDE, SIDE), NIGHT)
+    font = ImageFont.load_default(size=26)
+    words = [""]
+    for word in title.split():
+        longer = f"{words[-1]} {word}".strip()
+        words = [*words[:-1], longer] if font.getlength(longer) <= SIDE - 2 * EDGE else [*words, word]
+    ImageDraw.Draw(out).multiline_text((EDGE, EDGE), "\n".join(words), PAPER, font, spacing=6)
+    top = 2 * EDGE + 34 * len(words)
+    if made:
+        made = made.crop((0, 0, SIDE, min(made.height, SIDE - top - 120)))
+        out.paste(made, (0, top))
+        top += made.height + EDGE
+    out.paste(graph_picture(page, SIDE - 2 * EDGE, SIDE - top - EDGE), (EDGE, top))
+    return out
+
+
+def make(graph, host=None):
+    """Write one workflow's thumbnail; with a host, run it if it is a demo's."""
+    page = json.loads((FOLDER / f"{graph.name}.json").read_text(encoding="utf-8"))
+    runs = host and any(node["type"] == "CILLoadDemoModel" for node in page["nodes"])
+    path = FOLDER / f"{graph.name}.jpg"
+    thumbnail(graph.title, page, results(host, graph.name) if runs else None).save(path, quality=78, optimize=True)
+    print(f"workflows/{path.name}: {path.stat().st_size} bytes", flush=True)
+
+
+def main(arguments=None):
+    import cil_run as run
+
+    parser = argparse.ArgumentParser(prog="workflows.thumbnails", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="workflows; all without one")
+    parser.add_argument("--draw", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    graphs = [graph for graph in (recipe() for recipe in WORKFLOWS) if graph.name in options.names or not options.names]
+    if options.draw:
+        for graph in graphs:
+            make(graph)
+        return
+    with run.server() as host:
+        for graph in graphs:
+            make(graph, host)
