@@ -20,7 +20,7 @@ class LowPassed:
 
     def at(self, sigma, time):
         # a schedule's sigma and its fraction are each other's inverse to about six digits
-        return self.step if self.end - 1e-5 < time <= self.start + 1e-5 else None
+        return self.step if self.end + 1e-5 < time <= self.start + 1e-5 else None
 
 
 def filtered(low_pass, strength, y, shared):

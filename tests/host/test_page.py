@@ -44,7 +44,7 @@ def boxes(page):
     })""")
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_explicit", "svd_plain", "svd_early_start", "svd_analytic_init"])
+@pytest.mark.parametrize("name", ["demo", "demo_explicit", "demo_condition", "svd_plain", "svd_early_start", "svd_analytic_init"])
 def test_a_workflow_opens_whole(page, root, name, artifacts):
     page.problems.clear()
     open_workflow(page, root / "workflows" / f"{name}.json")
