@@ -18,7 +18,8 @@ OUTPUTS = {"MODEL": 0, "CLIP": 1, "VAE": 2, "CLIP_VISION": 3}
 ENCODERS = {"CLIPTextEncode": "TinyText", "CLIPVisionEncode": "TinyVision"}
 SMALL = {"width": 128, "height": 128, "length": 25, "video_frames": 5}
 PAGE_ONLY = {"Note", "MarkdownNote"}
-# template: (tiny model, its own changes)
+BYPASSED = 4  # a node's mode on the page
+# template: (tiny model, changes of inputs by node)
 TEMPLATES = {
     "image_to_video": ("SVD", {}),
     "image_to_video_wan": ("Wan 2.1 I2V", {}),
@@ -26,7 +27,7 @@ TEMPLATES = {
     "video_wan2_2_14B_i2v": ("Wan 2.2 14B I2V", {}),
     "video_wan2_2_5B_ti2v": ("Wan 2.2 5B", {}),
     "ltxv_image_to_video": ("LTXV", {}),
-    "video_hunyuan_video_1.5_720p_i2v": ("Hunyuan 1.5 I2V", {"TinyVision": {"width": 8}}),
+    "video_hunyuan_video_1.5_720p_i2v": ("Hunyuan 1.5 I2V", {"TinyVision": {"width": 8}}),  # of its image tokens
 }
 
 
@@ -47,7 +48,7 @@ def info(tiny_host):
 
 def template(name):
     """A template of the host's package, as the page keeps it."""
-    for package in ("comfyui_workflow_templates_media_video", "comfyui_workflow_templates"):
+    for package in ("comfyui_workflow_templates_media_video", "comfyui_workflow_templates_media_other", "comfyui_workflow_templates"):
         found = importlib.util.find_spec(package)
         path = Path(found.submodule_search_locations[0]) / "templates" / f"{name}.json" if found else None
         if path and path.exists():
@@ -70,17 +71,26 @@ def widgets(info, node):
 
 
 def prompt_of(info, graph):
-    """The /prompt form of a page's graph without subgraphs; muted and bypassed nodes are left out."""
-    nodes = {n["id"]: n for n in graph["nodes"] if n.get("mode", 0) == 0 and n["type"] not in PAGE_ONLY}
+    """The /prompt form of a page's graph without subgraphs; as on the page, a bypassed node hands its inputs on."""
+    nodes = {n["id"]: n for n in graph["nodes"] if n["type"] not in PAGE_ONLY}
     links = {link[0]: link for link in graph["links"]}
+
+    def source(link):
+        """The (node, output) that is really at the other end; None if nothing is."""
+        if link not in links or links[link][1] not in nodes:
+            return None
+        node, index = nodes[links[link][1]], links[link][2]
+        if node.get("mode", 0) == 0:
+            return [str(node["id"]), index]
+        alike = (i["link"] for i in node.get("inputs") or [] if i["type"] == node["outputs"][index]["type"] and node["mode"] == BYPASSED)
+        return source(next(alike, None))
+
     prompt = {}
     for number, node in nodes.items():
-        inputs = widgets(info, node)
-        for slot in node.get("inputs") or []:
-            link = links.get(slot.get("link"))
-            if link and link[1] in nodes:
-                inputs[slot["name"]] = [str(link[1]), link[2]]
-        prompt[str(number)] = {"class_type": node["type"], "inputs": inputs}
+        if node.get("mode", 0) == 0:
+            linked = {slot["name"]: source(slot["link"]) for slot in node.get("inputs") or [] if slot.get("link")}
+            inputs = {**widgets(info, node), **{name: found for name, found in linked.items() if found}}
+            prompt[str(number)] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
@@ -101,7 +111,7 @@ def with_tiny_models(info, prompt, name, changes):
         kind = ENCODERS.get(node["class_type"], node["class_type"])
         out[number] = {"class_type": kind, "inputs": {**inputs, **changes.get(kind, {})}}
     out |= {i: {"class_type": "TinyModel", "inputs": {"name": name, "label": i}} for i in models}
-    # a LoRA and an image file cannot be had either; the models in the graph are passed through
+    # a LoRA cannot be had either: the model is passed through
     for number in [i for i, n in out.items() if n["class_type"] == "LoraLoaderModelOnly"]:
         source = out.pop(number)["inputs"]["model"]
         for node in out.values():
@@ -138,9 +148,14 @@ def model_behind(prompt, number):
     return number
 
 
-def graph_of(tiny_host, info, name, early, changes=None):
-    tiny, own = TEMPLATES[name]
-    prompt = with_tiny_models(info, prompt_of(info, template(name)), tiny, {**own, **(changes or {})})
+def graph_of(tiny_host, info, name, early):
+    """A template on tiny models, small and short, with Early Start of the settings `early` in it, or without."""
+    tiny, changes = TEMPLATES[name]
+    page = template(name)
+    for node in page["nodes"]:
+        if node["type"] == "LoadImage":
+            node["mode"] = 0  # Wan 2.2 5B's comes bypassed: without it there is no image
+    prompt = with_tiny_models(info, prompt_of(info, page), tiny, {"TinyVision": {"width": 1280}, **changes})
     for node in prompt.values():
         if node["class_type"] == "LoadImage":
             Image.effect_noise((160, 144), 60).convert("RGB").save(tiny_host.base / "input" / node["inputs"]["image"])
@@ -158,7 +173,7 @@ def sigmas_of(tiny_host, prompt):
     """Run a graph -> the falling noise levels that each sampler's model was asked about."""
     tiny_host.request("/free", {"unload_models": True, "free_memory": True})
     entry = tiny_host.run(prompt)
-    assert run.error_of(entry) is None
+    assert run.error_of(entry) is None, run.error_of(entry)
     shown = [entry["outputs"][f"sigmas {number}"] for number in sampled(prompt)]
     assert all(s["finite"] == [True] for s in shown)
     videos = [o for i, o in entry["outputs"].items() if prompt[i]["class_type"] == "SaveVideo"]
