@@ -15,6 +15,7 @@ import comfy.patcher_extension
 from .families import channels
 from .host import Sampling
 
+KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
 
 
@@ -169,5 +170,5 @@ def sources(family, conditioning):
     if "ref_latent" in image.tensors and has("ref_latent"):
         found.append("the reference latent")
     if image.kept and (image.kept != "guiding_frame_index" or any("guiding_frame_index" in s for s in settings)):
-        found.append("the frames that the latent's mask keeps, as the model sees them")
+        found.append(KEPT)
     return found

@@ -2,16 +2,18 @@
 
 import comfy_extras.nodes_custom_sampler as custom
 import family_models
+import network_inputs
 import nodes as host_nodes
 import pytest
 import tiny
 import torch
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
+from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.families import FAMILIES, channels, family_of
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host import Sampling, SamplingContext
 
 import comfy.model_base
 import comfy.nested_tensor
@@ -226,6 +228,26 @@ def test_video_with_sound_is_left_alone(said):
     sigmas = torch.tensor([1.0, 0.5, 0.0])
     assert wrapper(Executor(), torch.randn(packed.shape), packed, None, sigmas, None, None, True, SEED) is sigmas
     assert "not a plain video" in said[-1]
+
+
+@pytest.mark.parametrize("name", ["Wan 2.1 I2V", "Hunyuan I2V concat", "Hunyuan 1.5 I2V"])
+def test_the_probe_shows_a_flow_its_noisy_clip_and_its_image(models, name):
+    """The network is asked about (1 - sigma) clip + sigma eps, with the image of the conditioning beside it."""
+    model, positive, _, latent = models(name)
+    clip = torch.randn(latent["samples"].shape, generator=torch.Generator().manual_seed(2))
+    spy = tiny.Spy(model)
+    context = SamplingContext(spy.model, positive, None, 1.0, 0)
+    levels = [(f, Sampling.of(model).sigma(f)) for f in (0.9, 0.4)]
+    hook = network_inputs.Seen(model)
+    found = nodes_probe.measure(context, Sampling.of(model).process, clip, clip.flip(2), levels, 7, 1, lambda: None)
+    hook.hook.remove()
+    inside = model.get_model_object("process_latent_in")(clip)
+    for level, (_, sigma) in enumerate(levels):
+        noisy = (1 - sigma) * inside + sigma * nodes_probe.probe.noise_for(inside, 7, level, 0)
+        assert any(torch.allclose(x[:1], noisy, atol=1e-5) for x in spy.x)
+    _, channels, frames = network_inputs.PLACES[name]
+    assert all(network_inputs.cut(call["x"], channels, frames).any() for call in hook.calls)
+    assert len(found.predictions) == 2 and all(torch.isfinite(p).all() for p in found.predictions)
 
 
 # ---- Wan 2.2 in two stages ----
