@@ -54,26 +54,17 @@ def test_caches_and_torch_compile(models, patch, order):
     """The first step starts early and sees the noised image, whichever node stands first."""
     model, positive, negative, latent = models("Wan 2.1 I2V")
     together = patch(ours(model, positive, negative)) if order == "ours first" else ours(patch(model), positive, negative)
-    spy = tiny.Spy(together)
+    spy, heads = tiny.Spy(together), []
+    counter = model.model.diffusion_model.head.register_forward_pre_hook(lambda *args: heads.append(1))
     result, seen = sample(spy.model, positive, negative, latent, steps=6)
+    counter.remove()
     assert spy.sigmas[0] == pytest.approx(Sampling.of(model).sigma(0.9)) and torch.isfinite(result).all()
     _, plain = sample(model, positive, negative, latent, steps=1)
     _, channels, frames = PLACES["Wan 2.1 I2V"]
     before = plain.of("x", 0)[:, channels]
     eps = torch.randn(before.shape, generator=generator_for(SEED, "image"))[:, :, frames]
     assert torch.allclose(cut(seen.of("x", 0), channels, frames), before[:, :, frames] + LEVEL * eps, atol=1e-5)
-    if patch is not compiled:
-        assert len(seen.calls) < 6  # steps were really left out
-
-
-def test_context_windows_over_svds_frames(models):
-    """Every window sees the one image with the one noise."""
-    model, positive, negative, latent = models("SVD")
-    windowed = windows.ContextWindowsManualNode.execute(ours(model, positive, negative), 3, 1, "standard_static", 1, False, "pyramid", 0).args[0]
-    result, seen = sample(windowed, positive, negative, latent, steps=2)
-    images = [seen.of("x", 0, call)[:, 4:] for call, rows in enumerate(seen.rows) if 0 in rows]
-    assert len(images) == 4 and all(image.shape[0] == 3 for image in images)  # two windows, two steps
-    assert all(torch.equal(image, images[0]) for image in images) and torch.isfinite(result).all()
+    assert len(heads) < 6 or patch is compiled  # a cache really leaves steps out
 
 
 def test_context_windows_over_a_videos_frames(models):
@@ -84,9 +75,16 @@ def test_context_windows_over_a_videos_frames(models):
     assert torch.isfinite(result).all()
 
 
-def test_context_windows_over_a_concatenated_image_fail_in_this_host_without_us_too(models):
-    """The host cuts x into windows, but not the image beside it. When it learns to, this test will say so."""
-    model, positive, negative, latent = models("Wan 2.1 I2V")
-    windowed = windows.WanContextWindowsManualNode.execute(model, 9, 1, "standard_static", 1, False, "pyramid").args[0]
-    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+@pytest.mark.parametrize(
+    "name, dim, message",
+    [
+        ("Wan 2.1 I2V", 2, "Sizes of tensors must match"),  # x is cut into windows, but not the image beside it
+        ("SVD", 0, "must match the size of tensor"),  # as many noise levels as frames come, and are compared with the schedule
+    ],
+)
+def test_context_windows_that_fail_in_this_host_without_us_too(models, name, dim, message):
+    """When a later host learns it, this test will say so, and the help page's list is to be mended."""
+    model, positive, negative, latent = models(name)
+    windowed = windows.ContextWindowsManualNode.execute(model, 3, 1, "standard_static", 1, False, "pyramid", dim).args[0]
+    with pytest.raises(RuntimeError, match=message):
         sample(windowed, positive, negative, latent, steps=1)
