@@ -5,8 +5,8 @@ replaces it by what a `Change` makes of it. Nothing else is touched: mask channe
 channels, padding frames and the image-free unconditional rows stay bit for bit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
@@ -64,8 +64,9 @@ class Call:
 
     def changed(self, inputs):
         """The inputs of the network with the image in them changed; a new dict."""
-        out = dict(inputs)
-        for name, layouts in {"c_concat": self.image.layouts, **{n: (v,) for n, v in self.image.tensors.items()}}.items():
+        out, places = dict(inputs), {"c_concat": self.image.layouts}
+        places |= {name: (layout,) for name, layout in self.image.tensors.items()}
+        for name, layouts in places.items():
             if out.get(name) is not None:
                 out[name] = self._in_layout(out[name], layouts)
         for name in self.image.tokens if self.step.tokens else ():

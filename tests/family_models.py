@@ -4,8 +4,8 @@ The host's network, its BaseModel and its own image-to-video node make everythin
 sizes are small, and the VAE is a fixed random map of block means.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import comfy_extras.nodes_cosmos as cosmos
 import comfy_extras.nodes_hunyuan as hunyuan
@@ -128,8 +128,7 @@ def _wan_fun_control(positive, negative, image):
 
 
 def _wan22_fun_control(positive, negative, image):
-    positive, negative, latent = wan.Wan22FunControlToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, control_video=picture(13, seed=6), start_image=image, **SIZE).args
-    return positive, negative, latent
+    return wan.Wan22FunControlToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, control_video=picture(13, seed=6), start_image=image, **SIZE).args
 
 
 def _wan_camera(positive, negative, image):

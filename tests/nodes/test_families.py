@@ -16,7 +16,6 @@ from cil_pack.nodes.families import FAMILIES, channels, family_of
 from cil_pack.nodes.host import Sampling, SamplingContext
 
 import comfy.model_base
-import comfy.nested_tensor
 import comfy.utils
 
 SEED, FRACTION, VARIANCE = 5, 0.8, 0.6
