@@ -19,7 +19,7 @@ class LowPassed:
         self.start, self.end = start, end
 
     def at(self, sigma, time):
-        # a schedule's sigma and its fraction are each other's inverse to about six digits
+        # a sigma and its fraction are each other's inverse to about six digits only
         return self.step if self.end + 1e-5 < time <= self.start + 1e-5 else None
 
 

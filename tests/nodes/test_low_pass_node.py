@@ -57,12 +57,12 @@ def test_the_first_step_sees_the_filtered_image_and_nothing_else_changes(models,
 def test_only_the_steps_of_the_interval_are_filtered(models, name):
     model, positive, negative, latent = models(name)
     _, plain = sample(model, positive, negative, latent, steps=5)
-    _, seen = sample(low_passed(model, positive, negative, GAUSSIAN, 1.0, 0.9, 0.4)[0], positive, negative, latent, steps=5)
+    _, seen = sample(low_passed(model, positive, negative, GAUSSIAN, 1.0, 0.9, 0.45)[0], positive, negative, latent, steps=5)
     key, channels, frames = PLACES[name]
     image = cut(plain.of(key, 0), channels, frames)
     times = [Sampling.of(model).fraction(sigma) for sigma in seen.sigmas]
     filtered = [not torch.equal(cut(seen.of(key, 0, call), channels, frames), image) for call in range(len(times))]
-    assert filtered == [0.4 < time <= 0.9 for time in times] and True in filtered and filtered[0] is False and filtered[-1] is False
+    assert filtered == [0.45 < time <= 0.9 for time in times] and True in filtered and filtered[0] is False and filtered[-1] is False
 
 
 def test_the_authors_interval_is_three_of_fifty_steps(models):
