@@ -4,18 +4,21 @@ import torch
 from comfy_api.latest import io
 
 import comfy.sample
-import comfy.utils
 from comfy_execution.graph import ExecutionBlocker
 
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
 from ..cil import schedules
-from .host import Sampling, model_family, say, to_latent
+from .host import Sampling, free_of, model_family, say, to_latent
 from .moments import MomentsType, default_moments
 
 
 class Start:
     """The start of one run: what the first x must be, split over a LATENT and a NOISE.
+
+    moments: None = mean 0 and the host's own noise, the naive start.
+    noise_mask: only what it gives free to the last (1) is started anew; elsewhere, `samples`
+        and the noise stay as they are to the bit, and so does a picture that is kept there.
 
     latent: E[X_0] in the units of a LATENT, `samples` where a mask keeps them.
     noise_gain: what unit noise is multiplied by, so that after the host's own factor its
@@ -24,14 +27,18 @@ class Start:
 
     def __init__(self, model, sampling, sigma, moments, samples, mean_strength=1.0, noise_mask=None):
         self.sampling, self.sigma = sampling, sigma
-        mean = cil_moments.fit(moments, samples.shape, model_family(model).space).to(samples.device)
-        self.latent = to_latent(model, mean_strength * mean).to(samples.dtype)
-        _, std = analytic_init.optimal_start(sampling.process, sigma, moments.variance)
-        self.noise_gain = std / sampling.first_noise_factor(sigma)
-        if noise_mask is not None:
-            mask = comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples)
-            self.latent = mask * self.latent + (1 - mask) * samples
-            self.noise_gain = 1 + (self.noise_gain - 1) * mask
+        mean, self.noise_gain = torch.zeros_like(samples), 1.0
+        if moments is not None:
+            mean = mean_strength * cil_moments.fit(moments, samples.shape, model_family(model).space).to(samples)
+            _, std = analytic_init.optimal_start(sampling.process, sigma, moments.variance)
+            self.noise_gain = std / sampling.first_noise_factor(sigma)
+        if noise_mask is None:
+            self.latent = to_latent(model, mean).to(samples.dtype)
+        else:
+            free = free_of(noise_mask, samples)
+            # next to a picture even a mean of zeros goes through the host's process_latent_in
+            self.latent = torch.where(free, model.get_model_object("process_latent_out")(mean).to(samples), samples)
+            self.noise_gain = torch.where(free, self.noise_gain, 1.0).to(samples)
 
     def noised(self, model, noise):
         """A LATENT's samples that a sampler with its noise switched off takes to the same x.

@@ -6,7 +6,7 @@ import comfy.patcher_extension
 
 from ..cil import moments as cil_moments
 from .analytic_init import Start
-from .host import START_AS, Sampling, model_family, say, start_sigma
+from .host import START_AS, Sampling, free_of, model_family, say, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import idle_start, start_inputs
 
@@ -34,12 +34,16 @@ class EarlyStart:
         if start < float(sigmas[0]):
             notes.append(f"starts at sigma {start:g} instead of {float(sigmas[0]):g}")
             sigmas = sampling.relaid(sigmas, start)
+        moments = None
         if self.analytic_init:
             moments, note = (self.moments, "") if self.moments else default_moments(family, latent_image.shape[1])
-            first = Start(model, sampling, float(sigmas[0]), moments, latent_image)
+            notes += ["Analytic-Init", note]
+        if moments is not None or denoise_mask is not None:
+            first = Start(model, sampling, float(sigmas[0]), moments, latent_image, noise_mask=denoise_mask)
             latent_image, noise = first.latent, noise * first.noise_gain
-            notes += ["Analytic-Init", note] if note else ["Analytic-Init"]
-        say(self.node_id, "\n".join(notes))
+        if denoise_mask is not None:
+            notes.append("what the latent's mask keeps stays as it is")
+        say(self.node_id, "\n".join(filter(None, notes)))
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
     def reason_to_stay_out(self, sampling, family, start, noise, latent_image, sigmas, denoise_mask):
@@ -52,9 +56,13 @@ class EarlyStart:
             return "this latent is not a plain video"
         if not sampling.is_full(sigmas):
             return f"this sampler starts at sigma {float(sigmas[0]):g}, not at the beginning (a later stage, or denoise below 1)"
-        if denoise_mask is not None:
+        if 0 < float(sigmas[-1]) and start <= float(sigmas[-1]):
+            return f"this stage ends at sigma {float(sigmas[-1]):g}, not below the start at {start:g}: start higher, or hand over later"
+        if denoise_mask is not None and family.image.kept is None:
             return "the latent has a mask, part of it is to be kept"
-        if latent_image.any():
+        if denoise_mask is not None and not free_of(denoise_mask, latent_image).any():
+            return "the latent's mask leaves nothing free"
+        if denoise_mask is None and latent_image.any():
             return "the latent already holds a picture to start from"
         if not noise.any():
             return "the sampler's noise is switched off, so there is nothing to start from"

@@ -2,10 +2,37 @@
 
 To support another family, add an entry to FAMILIES. A model is recognised by the host's
 model classes (by name, so that an older host without the class still loads the pack) or
-by the attribute `cil_family` of its configuration.
+by the attribute `cil_family` of its configuration. The forward process is not in the
+table: `Sampling` in host.py reads it from the model.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How the conditional image reaches a family's network; `condition.py` finds it by this.
+
+    layouts: what c_concat may be made of, channel by channel (see `channels`); the first
+        layout of the right width counts.
+    tensors: further inputs of the network that hold image latents: {name: layout}.
+    kept: the image stands in x itself, in frames that sampling keeps. Where they are told:
+        "denoise_mask" (that input), "c_concat" (its mask), "guiding_frame_index" (the first
+        frame, when that input is there).
+    repeated: every frame carries the same image, so one noise is meant for all of them.
+    tokens: inputs of the network that hold tokens of the image, of shape [rows, tokens, width].
+    std: standard deviation of the latents that carry the image: the unit of gentle presets.
+    level: the columns of the input `y` that embed the level of noise on the image, or None.
+    """
+
+    layouts: tuple = ()
+    tensors: dict = field(default_factory=dict)
+    kept: str | None = None
+    repeated: bool = False
+    tokens: tuple = ()
+    std: float = 1.0
+    level: tuple | None = None
 
 
 @dataclass(frozen=True)
@@ -19,6 +46,8 @@ class Family:
     variance: tr(Cov)/d of the latents where no file is packaged.
     start: the default start, (value, "fraction" or "sigma"); 1.0 is neutral.
     evidence: where the default start comes from, in words that a note can print.
+    image: how the image reaches the network.
+    beta_m: the paper's largest level of TimeNoise, or None.
     """
 
     key: str
@@ -28,14 +57,59 @@ class Family:
     variance: float
     start: tuple
     evidence: str
+    image: ImageInput = ImageInput()
+    beta_m: float | None = None
+
+
+def channels(layout, width, latent_channels):
+    """The channels of a layout -> {part: (first, count)}, or None if it is not `width` wide.
+
+    A layout names its parts in order: "image" and "control" are as wide as the latents;
+    "mask4" is 4 wide and 1 where the image is given, "hole64" 64 wide and 0 where it is.
+    """
+    found, at = {}, 0
+    for name, digits in re.findall(r"([a-z]+)(\d*)", layout):
+        count = int(digits) if digits else latent_channels
+        found[name] = (at, count)
+        at += count
+    return found if at == width else None
 
 
 NEUTRAL = (1.0, "fraction")
+NO_EVIDENCE = "nobody has measured an early start for {}: the start is left alone"
+
+SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
+SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
+# I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1
+WAN_LAYOUTS = ("mask4 image", "control mask4 image", "control image", "image")
+WAN = ImageInput(layouts=WAN_LAYOUTS, tokens=("clip_fea",))
+WAN_VACE = ImageInput(layouts=WAN_LAYOUTS, tensors={"vace_context": "image control hole64"}, tokens=("clip_fea",))
+WAN22_5B = ImageInput(layouts=WAN_LAYOUTS, kept="denoise_mask")
+HUNYUAN = ImageInput(layouts=("image mask1", "image"), tensors={"ref_latent": "image"}, kept="guiding_frame_index")
+HUNYUAN15 = ImageInput(layouts=("image mask1",), tokens=("clip_fea",))
+COSMOS = ImageInput(layouts=("mask1",), kept="c_concat")
+KEPT_FRAMES = ImageInput(layouts=("mask1",), kept="denoise_mask")
+
+
+def unmeasured(key, classes, space, image=ImageInput()):
+    """A family that is understood, but for which there is no evidence of where to start."""
+    return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image)
+
 
 FAMILIES = (
-    Family("demo", (), "demo", "demo.safetensors", 1.0, (50.0, "sigma"), "measured on the demo model"),
-    Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone"),
-    Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD"),
+    Family("demo", (), "demo", "demo.safetensors", 1.0, (50.0, "sigma"), "measured on the demo model", SVD, 100.0),
+    Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone", SV3D),
+    Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
+    unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE),
+    unmeasured("Wan 2.2 5B", ("WAN22",), "wan22", WAN22_5B),
+    unmeasured("Wan", ("WAN21",), "wan21", WAN),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras
+    unmeasured("HunyuanVideo 1.5 upscaler", ("HunyuanVideo15_SR_Distilled",), "hunyuan15"),
+    unmeasured("HunyuanVideo 1.5", ("HunyuanVideo15",), "hunyuan15", HUNYUAN15),
+    unmeasured("HunyuanVideo", ("HunyuanVideo",), "hunyuan", HUNYUAN),  # I2V concat and replace, SkyReels
+    unmeasured("LTXV", ("LTXV",), "ltxv", KEPT_FRAMES),
+    unmeasured("Cosmos", ("CosmosVideo",), "cosmos", COSMOS),
+    unmeasured("Cosmos Predict2", ("CosmosPredict2",), "wan21", KEPT_FRAMES),
+    unmeasured("Mochi", ("GenmoMochi",), "mochi"),
 )
 
 # Latent formats of the host that no file is packaged for. Those that the host normalises

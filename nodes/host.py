@@ -17,6 +17,7 @@ import comfy.latent_formats
 import comfy.model_management
 import comfy.model_sampling
 import comfy.samplers
+import comfy.utils
 
 from ..cil import forward, schedules
 from .families import SPACES, family_of
@@ -236,6 +237,14 @@ def to_latent(model, x):
     The host leaves a latent of only zeros as it is, so zeros stay zeros.
     """
     return x if not x.any() else model.get_model_object("process_latent_out")(x)
+
+
+def free_of(noise_mask, samples):
+    """Where a LATENT's mask leaves sampling entirely free, like `samples`: bool.
+
+    Where it is between 0 and 1 the host blends the picture in at every step, so that is kept.
+    """
+    return comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device) > 1 - 1e-3
 
 
 def latent_format_of(space):

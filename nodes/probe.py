@@ -11,6 +11,7 @@ import comfy.utils
 
 from ..cil import motion, probe
 from . import pictures
+from .condition import KEPT, sources
 from .host import Sampling, SamplingContext, check_latent, frames_dim, model_family, say
 from .motion import DIS, flow_backend, flow_input
 
@@ -166,6 +167,8 @@ class LeakageProbe(io.ComfyNode):
         context = SamplingContext(model, positive, negative, cfg, seed)
         found = measure(context, sampling.process, samples, second, chosen, seed, draws, tick)
         leak, start, text = verdict(found, sampling)
+        if sources(model_family(model), positive) == [KEPT]:
+            text += "; but this model is told its image by a frame of the latent that is kept, which the probe does not keep: these figures are those of text alone"
         sheet = cls.sheet(model, vae, found, images, flow, cls.hidden.unique_id)
         plot = pictures.probe_plot(found, start, f"{model_family(model).key}: {text}")
         fraction = sampling.fraction(start)

@@ -259,4 +259,34 @@ def demo_start_sweep():
     return g
 
 
-WORKFLOWS = (demo, demo_explicit, demo_probe, demo_start_sweep, svd_plain, svd_early_start, svd_analytic_init, svd_probe, estimate_moments)
+def _passed_on(node):
+    """The conditionings that a node passes on."""
+    return {"positive": node["positive"], "negative": node["negative"]}
+
+
+def demo_condition():
+    g = Graph("demo_condition", "The demo with a changed condition")
+    g.note(
+        "## What the model is told of its image\n\n"
+        "Two other ways against a model that copies its image: **TimeNoise Condition** noises that image, **Low-Pass Condition** takes its detail away at the first steps. "
+        "Both act inside the model call, on the image alone, and both work together with Early Start.\n\n"
+        "Neither was measured on this demo: compare before you believe.",
+        (380, 270),
+    )
+    loader, _, cond = _demo_source(g, "leaking")
+    g.column()
+    source = {"model": loader["model"], "positive": cond["positive"], "negative": cond["negative"]}
+    noised = g.node("TimeNoiseCondition", **source, mode="time-dependent (median)", preset="gentle")
+    filtered = g.node("CILLowPassCondition", **source, strength=4.0, end_at=0.7)
+    g.column()
+    sampled = [_ksampler(g, node["model"], {**_passed_on(node), "latent": cond["latent"]}, title) for node, title in ((noised, "KSampler: TimeNoise"), (filtered, "KSampler: low-pass"))]
+    g.column()
+    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in sampled]
+    _compare(g, *clips, ("TimeNoise", "low-pass"))
+    return g
+
+
+WORKFLOWS = (
+    *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
+    *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, estimate_moments),
+)

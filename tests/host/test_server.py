@@ -146,6 +146,16 @@ def write_video(path, clip):
             container.mux(packet)
 
 
+def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
+    prompt = shorter(prompt_of(root, "demo_condition"))
+    entry = host.run(prompt)
+    assert run.error_of(entry) is None
+    compare = entry["outputs"][node_id(prompt, "SaveImage")]["images"][0]
+    picture = np.asarray(Image.open(io.BytesIO(host.fetch(compare)))).astype(float)
+    texts = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILMotionScore"]
+    assert picture.std() > 5 and len(set(texts)) == 2
+
+
 def with_moments(root, name):
     prompt = shorter(prompt_of(root, "demo_explicit"))
     nodes_of(prompt, "CILLoadMoments")[0]["inputs"]["moments_name"] = name

@@ -1,0 +1,49 @@
+"""Adaptive low-pass guidance: the conditional image without its detail, at the first steps only.
+
+Choi et al., "Improving Motion in Image-to-Video Models via Adaptive Low-Pass Guidance"
+(arXiv 2506.08456): a model that sees fine detail early settles on a still picture. Filters act
+on the last two dimensions of an image, [..., h, w], in latents.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def gaussian(image, sigma):
+    """Blur by a Gaussian of standard deviation `sigma`, in latent cells; 0 changes nothing.
+
+    The border is repeated outwards, so that a flat image stays exactly as bright as it was.
+    """
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"a Gaussian's standard deviation must be 0 or more, but {sigma} was given")
+    if sigma == 0:
+        return image
+    reach = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+    kernel = torch.exp(-(at / sigma).square() / 2)
+    kernel = kernel / kernel.sum()
+    rows = image.float().reshape(-1, 1, *image.shape[-2:])
+    rows = F.pad(rows, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(rows, kernel.view(1, 1, 1, -1))
+    rows = F.conv2d(rows, kernel.view(1, 1, -1, 1))
+    return rows.reshape(image.shape).to(image)
+
+
+def down_up(image, factor):
+    """Shrink to 1 / `factor` of the size and enlarge again, both bilinear; 1 changes nothing."""
+    if not 1 <= factor < math.inf:
+        raise ValueError(f"an image can be shrunk by a factor of 1 or more, but {factor} was given")
+    if factor == 1:
+        return image
+    size = image.shape[-2:]
+    small = [max(1, round(n / factor)) for n in size]
+    rows = image.float().reshape(-1, 1, *size)
+    rows = F.interpolate(rows, size=small, mode="bilinear", antialias=True)
+    rows = F.interpolate(rows, size=size, mode="bilinear")
+    return rows.reshape(image.shape).to(image)
+
+
+FILTERS = {"down and up": down_up, "gaussian": gaussian}
+NEUTRAL = {"down and up": 1.0, "gaussian": 0.0}

@@ -1,0 +1,175 @@
+"""The conditional image inside the model call, handed to a function that changes it.
+
+`ImageCondition` finds the image wherever the family's network takes it (families.py) and
+replaces it by what a `Change` makes of it. Nothing else is touched: mask channels, control
+channels, padding frames and the image-free unconditional rows stay bit for bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+import comfy.patcher_extension
+
+from .families import channels
+from .host import Sampling
+
+KEPT = "the frames that the latent's mask keeps, as the model sees them"
+SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to the image at one noise level.
+
+    image(y, shared): latents y -> latents; along the dimensions `shared` y is one image.
+    tokens(y, shared): the same for image tokens; None leaves them.
+    level: what to tell a model that can be told the level of noise on its image, or None.
+    """
+
+    image: Callable
+    tokens: Callable | None = None
+    level: float | None = None
+
+
+class ImageCondition:
+    """Wraps the host's APPLY_MODEL. at(sigma, time) -> the Step there, or None to leave the call alone.
+
+    time is the noise level as a fraction of T, in [0, 1].
+    """
+
+    def __init__(self, family, at):
+        self.family, self.at = family, at
+
+    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+        base, sigma = executor.class_obj, float(t.flatten()[0])
+        step = self.at(sigma, Sampling(base.model_sampling).fraction(sigma))
+        if step is not None:
+            call = Call(base, self.family.image, step, len(transformer_options.get("cond_or_uncond", [0])))
+            inputs = {**kwargs, "c_concat": c_concat, "c_crossattn": c_crossattn}
+            x = call.kept(x, t, inputs)
+            inputs = call.told(call.changed(inputs))
+            c_concat, c_crossattn = inputs.pop("c_concat"), inputs.pop("c_crossattn")
+            kwargs = inputs
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+
+class Call:
+    """One call of the model. rows: how many conditionings the host has put into the batch, one after another."""
+
+    def __init__(self, base, image, step, rows):
+        self.base, self.image, self.step, self.rows = base, image, step, rows
+        self.latent_channels = base.latent_format.latent_channels
+
+    def changed(self, inputs):
+        """The inputs of the network with the image in them changed; a new dict."""
+        out, places = dict(inputs), {"c_concat": self.image.layouts}
+        places |= {name: (layout,) for name, layout in self.image.tensors.items()}
+        for name, layouts in places.items():
+            if out.get(name) is not None:
+                out[name] = self._in_layout(out[name], layouts)
+        for name in self.image.tokens if self.step.tokens else ():
+            if out.get(name) is not None:
+                where = out[name].abs().amax((-2, -1), keepdim=True) > 0
+                out[name] = self._where(where, out[name], self.step.tokens, (0,))
+        return out
+
+    def _in_layout(self, tensor, layouts):
+        """The image channels of [rows, channels, (frames,) h, w] changed, where the image is given."""
+        dim = -3 if tensor.ndim == 4 else -4
+        parts = parts_of(layouts, tensor.shape[dim], self.latent_channels)
+        if "image" not in parts:
+            return tensor
+        image = tensor.narrow(dim, *parts["image"])
+        changed = self._where(given(tensor, parts, dim), image, self.step.image, self._shared(tensor.ndim))
+        first, count = parts["image"]
+        after = tensor.narrow(dim, first + count, tensor.shape[dim] - first - count)
+        return torch.cat([tensor.narrow(dim, 0, first), changed, after], dim)
+
+    def _shared(self, dimensions):
+        """The dimensions along which the image is the same one."""
+        return ((0,) if dimensions == 4 else (-3,)) if self.image.repeated else ()
+
+    def _where(self, where, y, change, shared):
+        """change(y) where `where`, each conditioning of the batch by itself and so all alike."""
+        if not where.any():
+            return y
+        rows = self.rows if y.shape[0] % self.rows == 0 else 1
+        return torch.where(where, torch.cat([change(part, shared) for part in y.chunk(rows)]), y)
+
+    def kept(self, x, t, inputs):
+        """x with the frames changed in which sampling keeps the image.
+
+        The host shows the network a kept frame scaled by a factor that its scale_latent_inpaint
+        knows; what sampling makes of that frame is thrown away, so the frame stays exactly kept.
+        """
+        where = self._kept_where(x, inputs)
+        if where is None:
+            return x
+        one = x.new_ones((1,) * x.ndim)
+        factor = self.base.scale_latent_inpaint(x=one, sigma=t[:1], noise=0 * one, latent_image=one)
+        return self._where(where, x, lambda y, shared: self.step.image(y / factor, shared) * factor, ())
+
+    def _kept_where(self, x, inputs):
+        """1 where x holds a kept frame: broadcasts to x; None where there is none to be seen."""
+        if self.image.kept is None or x.ndim != 5:
+            return None
+        told = inputs.get(self.image.kept)
+        if told is None:
+            return None
+        if self.image.kept == "guiding_frame_index":
+            return (torch.arange(x.shape[2], device=x.device) == 0).view(1, 1, -1, 1, 1)
+        if self.image.kept == "denoise_mask":
+            return (told < SOME).to(x.device)
+        parts = parts_of(self.image.layouts, told.shape[1], self.latent_channels)
+        return (told.narrow(1, *parts["mask"]) > 1 - SOME).to(x.device) if "mask" in parts else None
+
+    def told(self, inputs):
+        """The inputs with the level written where the family reads it."""
+        y = inputs.get("y")
+        if self.step.level is None or self.image.level is None or y is None:
+            return inputs
+        first, last = self.image.level
+        embedded = self.base.embedder(torch.tensor([self.step.level])).to(y).expand(y.shape[0], -1)
+        return {**inputs, "y": torch.cat([y[:, :first], embedded, y[:, last:]], 1)}
+
+
+def parts_of(layouts, width, latent_channels):
+    """The parts of the first layout that is `width` wide; none fits: {}."""
+    return next(filter(None, (channels(layout, width, latent_channels) for layout in layouts)), {})
+
+
+def given(tensor, parts, dim):
+    """Where the image is given: by the layout's mask, otherwise the frames that are not empty."""
+    if "mask" in parts:
+        return tensor.narrow(dim, *parts["mask"]).amax(dim, keepdim=True) > SOME
+    if "hole" in parts:
+        return tensor.narrow(dim, *parts["hole"]).amax(dim, keepdim=True) < 1 - SOME
+    return tensor.narrow(dim, *parts["image"]).abs().amax((dim, -2, -1), keepdim=True) > SOME
+
+
+def patched(model, key, condition):
+    """A clone of the MODEL with one more ImageCondition on it."""
+    out = model.clone()
+    out.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, key, condition)
+    return out
+
+
+def sources(family, conditioning):
+    """What carries the image into this family's network, in words; [] where the conditioning has none.
+
+    Frames that a mask keeps are in the LATENT, which a conditioning does not show.
+    """
+    settings = [entry[1] for entry in conditioning]
+    has = lambda key: any(torch.is_tensor(s.get(key)) and s[key].any() or isinstance(s.get(key), list) for s in settings)
+    image, found = family.image, []
+    if image.layouts and has("concat_latent_image") and image.kept != "c_concat":
+        found.append("the image latents beside the noisy ones")
+    if "vace_context" in image.tensors and has("vace_frames"):
+        found.append("the given frames of VACE")
+    if "ref_latent" in image.tensors and has("ref_latent"):
+        found.append("the reference latent")
+    if image.kept and (image.kept != "guiding_frame_index" or any("guiding_frame_index" in s for s in settings)):
+        found.append(KEPT)
+    return found

@@ -1,0 +1,129 @@
+"""TimeNoiseCondition: noise on the conditional image while sampling (Sec. 3.2, Eq. 6)."""
+
+import torch
+from comfy_api.latest import io
+
+from ..cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
+from .condition import ImageCondition, Step, patched, sources
+from .host import model_family, say
+
+WRAPPER = "cil_time_noise"
+CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX = "clean", "fixed", "time-dependent", "time-dependent (median)", "constant rule", "mix"
+MODES = [CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX]
+AS_SET, GENTLE, PAPER = "as set", "gentle", "paper (fine-tuned model)"
+GENTLE_SHARE = 0.1  # of the standard deviation of the image's latents; a cautious guess, not measured
+
+
+class Noised:
+    """The noise of one run: at(sigma, time) -> the Step of ImageCondition.
+
+    The level and the noise depend on the seed and the noise level alone, so that every call
+    of one step sees the same, batched or not. A fixed level is one noise for the whole run,
+    as if the image had been noised once.
+    """
+
+    def __init__(self, mode, noise, seed, tokens, tell):
+        self.mode, self.noise, self.seed = mode, noise, seed
+        self.tokens, self.tell = tokens, tell
+
+    def at(self, sigma, time):
+        level = self.level(sigma, time)
+        mixed = mix_noise if self.mode == MIX else add_noise
+
+        def change(y, shared):
+            return mixed(y, level, self.eps(y, shared, sigma))
+
+        return Step(change, change if self.tokens else None, level if self.tell else None)
+
+    def level(self, sigma, time):
+        """beta_s at one step."""
+        if self.mode == FIXED:
+            return self.noise.beta_m
+        if self.mode == MEDIAN:
+            return self.noise.median(time)
+        if self.mode == CONSTANT:
+            return self.noise.constant(time)
+        return float(self.noise.sample(torch.tensor([time]), generator_for(self.seed, "level", sigma)))
+
+    def eps(self, y, shared, sigma):
+        """Unit noise like y, one for all along the dimensions `shared`."""
+        shape = list(y.shape)
+        for dim in shared:
+            shape[dim] = 1
+        key = (self.seed, "image") if self.mode == FIXED else (self.seed, "image", sigma)
+        return torch.randn(shape, generator=generator_for(*key)).to(y)
+
+
+def settings(family, mode, preset, level, a):
+    """-> TimeNoise of the widgets, or None where nothing is to be done. Raises ValueError."""
+    if preset == GENTLE:
+        level = GENTLE_SHARE * (1.0 if mode == MIX else family.image.std)
+    elif preset == PAPER and mode == MIX:
+        level = 1.0  # Eq. 20
+    elif preset == PAPER:
+        if family.beta_m is None:
+            raise ValueError(f"the paper has no TimeNoise setting for {family.key}: choose '{GENTLE}', or '{AS_SET}' and a level")
+        level = family.beta_m
+    if mode == MIX and level > 1:
+        raise ValueError(f"mode 'mix' takes the share (1 - level) of the image (Eq. 20), so its level is at most 1, but {level:g} was given")
+    if mode == CLEAN or level == 0:
+        return None
+    return TimeNoise(level, a)
+
+
+class TimeNoiseCondition(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TimeNoiseCondition",
+            display_name="TimeNoise Condition (CIL)",
+            category="image-to-video motion",
+            description="Adds noise to the image that the model is given, and only to that, so that it cannot simply copy it. For models fine-tuned with TimeNoise, and in small doses for others. The video itself is not noised.",
+            inputs=[
+                io.Model.Input("model", tooltip="The image-to-video model."),
+                io.Conditioning.Input("positive", tooltip="Conditioning with the image in it; it is passed on as it came."),
+                io.Conditioning.Input("negative", tooltip="Negative conditioning; it is passed on as it came. Where it holds the image too, it gets the same noise; where it holds none, none."),
+                io.Combo.Input("mode", options=MODES, default=CLEAN, tooltip="clean: nothing happens, to the bit (the paper's choice for a fine-tuned model). fixed: one level and one noise for the whole run. time-dependent: a new level at every step, drawn from the paper's distribution, high early and low late. (median): its middle, without chance. constant rule: level x t^a. mix: (1 - level) image + level noise with drawn levels; discolours SVD."),
+                io.Combo.Input("preset", options=[AS_SET, GENTLE, PAPER], default=GENTLE, tooltip="gentle: a tenth of the spread of this model's image latents, for models that were not fine-tuned (a cautious guess). paper: the paper's beta_m, for a model fine-tuned with it. as set: the level below."),
+                io.Float.Input("level", default=0.1, min=0.0, max=1000.0, step=0.01, tooltip="Noise on the image, as a standard deviation in the units of the latents that carry it: SVD's spread by about 5, all others' by about 1. 0 changes nothing. fixed: the level itself; other modes: the largest level, beta_m. Higher: more motion, less likeness to the image. Only with preset 'as set'."),
+                io.Float.Input("a", default=5.0, min=0.01, max=100.0, step=0.01, tooltip="How late the level rises with time, in the time-dependent modes; 5 in the paper. Smaller: more noise at middle steps too. Not used by mode fixed."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="Seed of the noise and of the drawn levels. The same seed gives the same noise at the same noise levels."),
+                io.Boolean.Input("image_tokens", default=False, tooltip="On: noise on the image tokens too (CLIP vision), where the model has them; they get the same level. Off: the image latents alone."),
+                io.Boolean.Input("tell_model", default=True, tooltip="On: a model that can be told how noisy its image is (SVD's augmentation level) is told. Off: the augmentation level of the conditioning stays."),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model that sees the noised image. With mode clean or level 0: the model as it came."),
+                io.Conditioning.Output(display_name="positive", tooltip="The positive conditioning, unchanged: the noise is added inside the model call."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative conditioning, unchanged."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, mode, preset, level, a, seed, image_tokens, tell_model):
+        family = model_family(model)
+        noise = settings(family, mode, preset, level, a)
+        say(cls.hidden.unique_id, described(family, positive, mode, noise, image_tokens, tell_model))
+        if noise is None:
+            return io.NodeOutput(model, positive, negative)
+        run = Noised(mode, noise, seed, image_tokens, tell_model)
+        return io.NodeOutput(patched(model, WRAPPER, ImageCondition(family, run.at)), positive, negative)
+
+
+def described(family, positive, mode, noise, image_tokens, tell_model):
+    """What the node does here, and what it cannot do, in words."""
+    if noise is None:
+        return "the image stays clean"
+    found = sources(family, positive)
+    if not found and not (image_tokens and family.image.tokens):
+        why = "this pack does not know where it takes its image" if family.key == "unknown" else "this conditioning holds no image that can be noised"
+        return f"nothing to do for {family.key}: {why}"
+    lines = [f"{family.key}, {mode}: level {noise.beta_m:g} on {' and '.join(found) or 'the image tokens'}"]
+    if image_tokens and not family.image.tokens:
+        lines.append("image_tokens does nothing: this model has none")
+    if tell_model and family.image.level is None:
+        lines.append("tell_model does nothing: this model has no input for the level")
+    return "\n".join(lines)
+
+
+NODES = [TimeNoiseCondition]

@@ -1,0 +1,213 @@
+"""The host's own template graphs with Early Start in them, run in the real host on tiny models.
+
+A template's files cannot be fetched here; what loads or encodes with them is replaced, every
+other node is the template's own. Only sizes and step counts are made smaller.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+run = sys.modules["cil_run"]
+LOADERS = {"UNETLoader", "CheckpointLoaderSimple", "ImageOnlyCheckpointLoader", "CLIPLoader", "DualCLIPLoader", "VAELoader", "CLIPVisionLoader"}
+OUTPUTS = {"MODEL": 0, "CLIP": 1, "VAE": 2, "CLIP_VISION": 3}
+ENCODERS = {"CLIPTextEncode": "TinyText", "CLIPVisionEncode": "TinyVision"}
+SMALL = {"width": 128, "height": 128, "length": 25, "video_frames": 5}
+PAGE_ONLY = {"Note", "MarkdownNote"}
+BYPASSED = 4  # a node's mode on the page
+# template: (tiny model, changes of inputs by node)
+TEMPLATES = {
+    "image_to_video": ("SVD", {}),
+    "image_to_video_wan": ("Wan 2.1 I2V", {}),
+    "wan2.1_flf2v_720_f16": ("Wan 2.1 FLF2V", {}),
+    "video_wan2_2_14B_i2v": ("Wan 2.2 14B I2V", {}),
+    "video_wan2_2_5B_ti2v": ("Wan 2.2 5B", {}),
+    "ltxv_image_to_video": ("LTXV", {}),
+    "video_hunyuan_video_1.5_720p_i2v": ("Hunyuan 1.5 I2V", {"TinyVision": {"width": 8}}),  # of its image tokens
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_host(tmp_path_factory):
+    base = tmp_path_factory.mktemp("templates")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "tiny_loaders.py").symlink_to(Path(__file__).with_name("tiny_loaders.py"))
+    (base / "input").mkdir()
+    with run.server(base) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def info(tiny_host):
+    return tiny_host.get("/object_info")
+
+
+def template(name):
+    """A template of the host's package, as the page keeps it."""
+    for package in ("comfyui_workflow_templates_media_video", "comfyui_workflow_templates_media_other", "comfyui_workflow_templates"):
+        found = importlib.util.find_spec(package)
+        path = Path(found.submodule_search_locations[0]) / "templates" / f"{name}.json" if found else None
+        if path and path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+    pytest.skip(f"this host's templates have no {name}")
+
+
+def widgets(info, node):
+    """The page's list of widget values -> {input: value}."""
+    values, named = list(node.get("widgets_values") or []), {}
+    for group in ("required", "optional"):
+        for name, spec in info[node["type"]]["input"].get(group, {}).items():
+            kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+            if not (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")) or not values:
+                continue
+            named[name] = values.pop(0)
+            if options.get("control_after_generate") or name in ("seed", "noise_seed"):
+                values.pop(0)
+    return named
+
+
+def prompt_of(info, graph):
+    """The /prompt form of a page's graph without subgraphs; as on the page, a bypassed node hands its inputs on."""
+    nodes = {n["id"]: n for n in graph["nodes"] if n["type"] not in PAGE_ONLY}
+    links = {link[0]: link for link in graph["links"]}
+
+    def source(link):
+        """The (node, output) that is really at the other end; None if nothing is."""
+        if link not in links or links[link][1] not in nodes:
+            return None
+        node, index = nodes[links[link][1]], links[link][2]
+        if node.get("mode", 0) == 0:
+            return [str(node["id"]), index]
+        alike = (i["link"] for i in node.get("inputs") or [] if i["type"] == node["outputs"][index]["type"] and node["mode"] == BYPASSED)
+        return source(next(alike, None))
+
+    prompt = {}
+    for number, node in nodes.items():
+        if node.get("mode", 0) == 0:
+            linked = {slot["name"]: source(slot["link"]) for slot in node.get("inputs") or [] if slot.get("link")}
+            inputs = {**widgets(info, node), **{name: found for name, found in linked.items() if found}}
+            prompt[str(number)] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def with_tiny_models(info, prompt, name, changes):
+    """The prompt with everything that needs a model file replaced."""
+    kind_of = lambda source: info[prompt[source[0]]["class_type"]]["output"][source[1]]
+    models = [i for i, n in prompt.items() if n["class_type"] in ("UNETLoader", "CheckpointLoaderSimple", "ImageOnlyCheckpointLoader")]
+    out = {}
+    for number, node in prompt.items():
+        if node["class_type"] in LOADERS:
+            continue
+        inputs = {}
+        for key, value in node["inputs"].items():
+            if isinstance(value, list) and prompt[value[0]]["class_type"] in LOADERS:
+                index = OUTPUTS[kind_of(value)]
+                value = [value[0] if index == 0 else models[0], index]
+            inputs[key] = SMALL.get(key, value) if not isinstance(value, list) else value
+        kind = ENCODERS.get(node["class_type"], node["class_type"])
+        out[number] = {"class_type": kind, "inputs": {**inputs, **changes.get(kind, {})}}
+    out |= {i: {"class_type": "TinyModel", "inputs": {"name": name, "label": i}} for i in models}
+    # a LoRA cannot be had either: the model is passed through
+    for number in [i for i, n in out.items() if n["class_type"] == "LoraLoaderModelOnly"]:
+        source = out.pop(number)["inputs"]["model"]
+        for node in out.values():
+            node["inputs"] = {k: source if v == [number, 0] else v for k, v in node["inputs"].items()}
+    return out
+
+
+def with_early_start(prompt, **settings):
+    """Early Start between each model and what samples with it -> the new nodes."""
+    ours = {}
+    for node in list(prompt.values()):
+        if node["class_type"] in ("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider"):
+            number = f"early {len(ours)}"
+            ours[number] = {"class_type": "CILEarlyStart", "inputs": {"model": node["inputs"]["model"], "start_as": "family preset", "start": 1.0, "analytic_init": True, **settings}}
+            node["inputs"]["model"] = [number, 0]
+    prompt |= ours
+    return ours
+
+
+def sampled(prompt):
+    """The ids of the nodes that make latents by sampling, earlier stages first."""
+    kinds = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
+    found = [i for i, n in prompt.items() if n["class_type"] in kinds]
+    return sorted(found, key=lambda i: prompt[i]["inputs"].get("start_at_step", 0))
+
+
+def model_behind(prompt, number):
+    """The TinyModel that a sampler uses."""
+    node = prompt[number]
+    while node["class_type"] != "TinyModel":
+        source = node["inputs"].get("model") or node["inputs"]["guider"]
+        number = source[0]
+        node = prompt[number]
+    return number
+
+
+def graph_of(tiny_host, info, name, early):
+    """A template on tiny models, small and short, with Early Start of the settings `early` in it, or without."""
+    tiny, changes = TEMPLATES[name]
+    page = template(name)
+    for node in page["nodes"]:
+        if node["type"] == "LoadImage":
+            node["mode"] = 0  # Wan 2.2 5B's comes bypassed: without it there is no image
+    prompt = with_tiny_models(info, prompt_of(info, page), tiny, {"TinyVision": {"width": 1280}, **changes})
+    for node in prompt.values():
+        if node["class_type"] == "LoadImage":
+            Image.effect_noise((160, 144), 60).convert("RGB").save(tiny_host.base / "input" / node["inputs"]["image"])
+        if node["inputs"].get("steps", 0) > 6:
+            node["inputs"]["steps"] = 6
+    if early is not None:
+        with_early_start(prompt, **early)
+    last = sampled(prompt)[-1]
+    for number in sampled(prompt):
+        prompt[f"sigmas {number}"] = {"class_type": "TinySigmas", "inputs": {"after": [last, 0], "label": model_behind(prompt, number)}}
+    return prompt
+
+
+def sigmas_of(tiny_host, prompt):
+    """Run a graph -> the falling noise levels that each sampler's model was asked about."""
+    tiny_host.request("/free", {"unload_models": True, "free_memory": True})
+    entry = tiny_host.run(prompt)
+    assert run.error_of(entry) is None, run.error_of(entry)
+    shown = [entry["outputs"][f"sigmas {number}"] for number in sampled(prompt)]
+    assert all(s["finite"] == [True] for s in shown)
+    videos = [o for i, o in entry["outputs"].items() if prompt[i]["class_type"] == "SaveVideo"]
+    assert len(videos) == 1
+    return [sorted(set(s["sigmas"]), reverse=True) for s in shown]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_runs_and_starts_where_it_should(tiny_host, info, name):
+    """With the node as it is dropped in: SVD at the paper's sigma 100, the others untouched. With a fraction: lower."""
+    plain = sigmas_of(tiny_host, graph_of(tiny_host, info, name, None))
+    preset = sigmas_of(tiny_host, graph_of(tiny_host, info, name, {}))
+    lower = sigmas_of(tiny_host, graph_of(tiny_host, info, name, {"start_as": "fraction", "start": 0.9}))
+    assert preset[0][0] == 100.0 if name == "image_to_video" else preset == plain
+    assert lower[0][0] < plain[0][0] and len(lower[0]) == len(plain[0])
+    assert lower[1:] == plain[1:]  # a second stage stays where it was
+
+
+def test_wan_2_2_hands_over_where_it_did(tiny_host, info):
+    """Four steps of the template, two a stage, shift 5: the sigmas that both stages really used."""
+    name = "video_wan2_2_14B_i2v"
+    (high, low), (early_high, early_low) = (sigmas_of(tiny_host, graph_of(tiny_host, info, name, early)) for early in (None, {"start_as": "fraction", "start": 0.9}))
+    shifted = lambda t: 5 * t / (1 + 4 * t)
+    assert high == pytest.approx([1.0, shifted(0.75)], rel=1e-3) and low == pytest.approx([shifted(0.5), shifted(0.25)], rel=1e-3)
+    assert early_high[0] == pytest.approx(shifted(0.9), rel=1e-3) and early_high[0] > early_high[1] > low[0]
+    assert early_low == low
+
+
+def test_the_condition_nodes_run_in_a_template(tiny_host, info):
+    """TimeNoise and low-pass between the conditioning and the sampler of the Wan template."""
+    prompt = graph_of(tiny_host, info, "image_to_video_wan", {"start_as": "fraction", "start": 0.9})
+    sampler = next(n for n in prompt.values() if n["class_type"] == "KSampler")
+    source = {k: sampler["inputs"][k] for k in ("model", "positive", "negative")}
+    prompt["noise"] = {"class_type": "TimeNoiseCondition", "inputs": {**source, "mode": "time-dependent (median)", "preset": "gentle", "level": 0.1, "a": 5.0, "seed": 0, "image_tokens": False, "tell_model": True}}
+    prompt["blur"] = {"class_type": "CILLowPassCondition", "inputs": {**{k: ["noise", i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5}}
+    sampler["inputs"] |= {k: ["blur", i] for i, k in enumerate(source)}
+    assert len(sigmas_of(tiny_host, prompt)) == 1
