@@ -46,10 +46,17 @@ def edm_weight(sigma, sigma_data=1.0):
 # ---- which noise levels are trained ---------------------------------------------------
 
 
-# Karras et al. 2022, Eq. 2 and Table 1: ln sigma ~ N(P_mean, P_std^2), kept inside the model's range
-def lognormal_sigma(P_mean, P_std, low, high):
-    """-> draw(generator) -> sigma."""
-    return lambda g: min(max(math.exp(P_mean + P_std * float(torch.randn((), generator=g, dtype=torch.float64))), low), high)
+# Karras et al. 2022, Table 1: ln sigma ~ N(P_mean, P_std^2), kept inside the model's range
+def lognormal_sigma(P_mean, P_std, low, high, tail=0.0):
+    """-> draw(generator) -> sigma. tail: the share that is drawn evenly in ln sigma instead, over the whole range."""
+
+    def draw(g):
+        normal = P_mean + P_std * float(torch.randn((), generator=g, dtype=torch.float64))
+        even, choice = torch.rand(2, generator=g, dtype=torch.float64).tolist()
+        log = math.log(low) + even * math.log(high / low) if choice < tail else normal
+        return min(max(math.exp(log), low), high)
+
+    return draw
 
 
 # Ho et al. 2020, Alg. 1: t ~ U{1, ..., T}

@@ -32,10 +32,10 @@ def check_trainable(model):
         raise ValueError(f"training is there for SVD's family (SVD, SV3D, the demo), but a {type(model.model).__name__} came: connect such a model")
 
 
-def objective(model, P_mean, P_std):
+def objective(model, P_mean, P_std, tail=0.0):
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
-    P_mean, P_std: of ln sigma, for EDM models; others draw their time evenly.
+    P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
     """
     sampling = Sampling.of(model)
     host, process, kinds = sampling.host, sampling.process, comfy.model_sampling
@@ -49,7 +49,7 @@ def objective(model, P_mean, P_std):
         raise ValueError(f"the pack does not know what this model's network predicts ({type(host).__mro__[2].__name__}), and cannot train it")
     elif process.name == "VE":
         weight = functools.partial(training.edm_weight, sigma_data=host.sigma_data)
-        draw = training.lognormal_sigma(P_mean, P_std, sampling.sigma_min, sampling.sigma_max)
+        draw = training.lognormal_sigma(P_mean, P_std, sampling.sigma_min, sampling.sigma_max, tail)
     elif isinstance(host, kinds.V_PREDICTION):
         weight = functools.partial(training.velocity_weight, process)
     else:

@@ -33,7 +33,8 @@ class How:
     """What a recipe leaves open. rank: of the LoRA, 0 = all weights (of a model that is one's own).
 
     lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that the
-    model is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models).
+    model is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models);
+    tail: the share of examples whose ln sigma is drawn evenly over the model's range instead.
     """
 
     rank: int = 16
@@ -43,6 +44,7 @@ class How:
     bucket: int = 20
     P_mean: float = -1.2
     P_std: float = 1.2
+    tail: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def identity(patcher, clips, recipe, how, world):
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
     lora = None if how.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(how.lora.items())])
     tuning = None if recipe.noise is None else asdict(recipe.noise)
-    own = {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std}
+    own = {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
     return {**kept, **own, "lora": lora, "timenoise": tuning, "world": world, "model": trainable.fingerprint(patcher), "clips": digest((clips.names, clips.settings))}
 
 
@@ -117,7 +119,7 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
             run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, world))
             if state and resume and state.exists():
                 run.resume(state)
-            goal = trainable.objective(patcher, how.P_mean, how.P_std)
+            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
             loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, rank, world), device)
             if world > 1:
@@ -169,6 +171,7 @@ def arguments_of(arguments):
     parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that the model is told; 0 = each clip's motion score")
     parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma")
     parser.add_argument("--P-std", type=float, default=how.P_std)
+    parser.add_argument("--tail", type=float, default=how.tail, help="share of examples with ln sigma drawn evenly over the whole range")
     return parser.parse_args(arguments)
 
 
@@ -207,7 +210,7 @@ def train(o):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
-    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std)
+    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail)
     first = processes()[0] == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model)[0]
     state = o.out.with_name(o.out.stem + ".state.safetensors")

@@ -173,6 +173,9 @@ def test_noise_levels_are_drawn_as_named():
     logs = torch.tensor([math.log(training.lognormal_sigma(-1.2, 1.2, 0.002, 700.0)(g)) for _ in range(3000)])
     assert float(logs.mean()) == pytest.approx(-1.2, abs=0.08) and float(logs.std()) == pytest.approx(1.2, abs=0.06)
     assert training.lognormal_sigma(50.0, 1.0, 0.002, 700.0)(g) == 700.0
+    tails = torch.tensor([math.log(training.lognormal_sigma(0.0, 0.01, 0.01, 100.0, tail=0.3)(g)) for _ in range(3000)])
+    outside = tails.abs() > 0.1
+    assert float(outside.float().mean()) == pytest.approx(0.3, abs=0.04) and float(tails[outside].std()) == pytest.approx(2 * math.log(100) / 12**0.5, rel=0.06)
     table = torch.arange(1.0, 11.0)
     assert {training.uniform_timestep(table)(g) for _ in range(300)} == set(table.tolist())
     times = [training.uniform_time(lambda t: t)(g) for _ in range(3000)]

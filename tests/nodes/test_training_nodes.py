@@ -26,13 +26,16 @@ from safetensors.torch import load_file, save_file
 
 FRAMES, SIDE = 3, 4
 SHAPE = (4, FRAMES, SIDE, SIDE)
+SMALL = model.UNET | {"channel_mult": (1,), "num_res_blocks": [1], "transformer_depth": [0], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0]}
 
 
 def patcher(seed=0):
     """A small SVD of the host with random weights, made in inference mode as a running host makes it."""
     with torch.inference_mode():
         torch.manual_seed(seed)
-        made = model.build()
+        config = model.SVDDemo(SMALL)
+        config.set_inference_dtype(torch.float32, None)
+        made = config.get_model({})
         model.initialise(made.diffusion_model)
         for p in made.diffusion_model.parameters():
             if p.ndim == 1 and p.numel() == 1:
