@@ -248,15 +248,16 @@ def test_a_lora_that_is_on_already_stays_on(svd, clips):
     assert not torch.allclose(sampled(both), sampled(with_first), atol=1e-4)
 
 
-def test_training_lowers_the_loss(svd, clips):
-    """On one clip at one noise level, so that the loss is not drowned by the draws."""
-    how = train.How(8, precision="fp32", P_mean=0.0, P_std=0.01)
-    tuned = train.tune(svd, clips, Recipe(steps=40, learning_rate=3e-3, dropout=0.0, ema=0.0), how)
-    assert sum(tuned.losses[-5:]) < 0.7 * sum(tuned.losses[:5])
+def test_training_lowers_the_loss(svd, tmp_path):
+    """On one clip at one high noise level, which can be learnt by heart."""
+    one = prepared.prepare(tmp_path / "one", {"fps": 6.0}, [0], lambda i: i, random_clip)
+    how = train.How(8, precision="fp32", checkpointing=False, P_mean=3.0, P_std=0.01)
+    tuned = train.tune(svd, one, Recipe(steps=50, batch=2, learning_rate=1e-2, dropout=0.0, ema=0.0), how)
+    assert sum(tuned.losses[-5:]) < 0.7 * sum(tuned.losses[:5]), tuned.losses
 
 
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 0.0), ("bf16", 0.0)])
-def test_checkpointing_changes_nothing(svd, clips, precision, tolerance):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_checkpointing_changes_nothing(svd, clips, precision):
     a, b = (trained(svd, clips, gradient_checkpointing=on, precision=precision)[1] for on in (False, True))
     assert same(a, b)
 
@@ -298,8 +299,7 @@ def test_cancelled_and_resumed_is_uninterrupted_to_the_bit(svd, clips, folders, 
             raise stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", lambda: None)
-        patch.setattr(training_nodes.comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
+        patch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
         patch.setattr(comfy.ops, "run_every_op", lambda: None)  # it asks at every layer; here only between updates
         with pytest.raises(stop):
             trained(svd, clips, **settings)
@@ -311,8 +311,14 @@ def test_cancelled_and_resumed_is_uninterrupted_to_the_bit(svd, clips, folders, 
 
 
 def test_resume_off_begins_anew(svd, clips, folders, said, monkeypatch):
-    monkeypatch.setattr(train.training.Training, "save", lambda self, path: (path.parent.mkdir(parents=True, exist_ok=True), path.write_bytes(b"not a state")))
-    trained(svd, clips, resume=False)  # neither read on the way in nor left behind
+    whole = trained(svd, clips)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(training_nodes.TimeNoiseTrain, "progress", lambda *a: lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trained(svd, clips)
+    (state,) = partials(folders)
+    state.write_bytes(b"would be an error if it were read")
+    assert same(trained(svd, clips, resume=False)[1], whole)
     assert not partials(folders) and not any("going on" in note for note in said)
 
 
