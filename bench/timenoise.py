@@ -38,20 +38,18 @@ class DemoClips:
     settings = {"fps": scenes.FPS}
 
     def __init__(self, clip_vision, n, seed):
-        self.clip_vision, self.seed = clip_vision, seed
+        self.clip_vision = clip_vision
+        self.scenes = scenes.sample(n, torch.Generator().manual_seed(3_000_000_019 + seed))
         self.names = [f"{seed}-{i}" for i in range(n)]
-        self.motion = [float(self._scene(i).bucket) for i in range(n)]
+        self.motion = self.scenes.bucket.tolist()
         self.shape = tuple(self[0].latents.shape)
-
-    def _scene(self, i):
-        return scenes.sample(1, torch.Generator().manual_seed(3_000_000_019 + self.seed * 1_000_003 + i))
 
     def __len__(self):
         return len(self.names)
 
     @torch.no_grad()
     def __getitem__(self, i):
-        pixels = scenes.render(self._scene(i))[0]
+        pixels = scenes.render(self.scenes[i : i + 1])[0]
         code = latents.encode(pixels)
         embed = self.clip_vision.encode_image(pixels[:1].movedim(1, -1)).image_embeds.cpu()
         return Clip(code.movedim(0, 1), code[0] / latents.SCALE, embed, self.motion[i])
@@ -73,6 +71,7 @@ def tuned(o, checkpoint, noise, seed):
     return str(path), name
 
 
+@torch.inference_mode()
 def curves(o, demo):
     """Mean over held-out clips of the probe's gain and response at each level -> (sigmas, gains, responses)."""
     host, rows = Sampling.of(demo.model), []
@@ -195,7 +194,7 @@ def sweep_plot(rows, path):
     figure = Figure(figsize=(6, 4.4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for name, ratio, distance in rows:
-        axes.errorbar(*[[v[0]] for v in (distance, ratio)], xerr=[distance[1]], yerr=[ratio[1]], fmt="o", capsize=3)
+        axes.errorbar(distance[0], ratio[0], xerr=distance[1], yerr=ratio[1], fmt="o", capsize=3)
         axes.annotate(name, (distance[0], ratio[0]), fontsize=7, textcoords="offset points", xytext=(4, 4))
     axes.set(xlabel="first frame's distance to the image (latent rms): the price", ylabel="sampled speed / asked: the gain")
     figure.savefig(path)
@@ -246,7 +245,7 @@ def main(arguments=None):
         lines += ["", f"## {checkpoint}", "", *grid(found), "", "One-step predictions:", "", *curve_rows(found, ideal), "", f"![curves](timenoise_{checkpoint}.png)"]
         write(lines, o)
         plot(found, ideal, checkpoint, o.out / f"timenoise_{checkpoint}.png")
-        print("\n".join(lines[-len(FRACTIONS) - 20 :]), flush=True)
+        print("\n".join(grid(found)), flush=True)
     if o.sweep:
         rows = []
         for a, beta_m in SWEEP:

@@ -256,9 +256,8 @@ def test_training_lowers_the_loss(svd, tmp_path):
     assert sum(tuned.losses[-5:]) < 0.7 * sum(tuned.losses[:5]), tuned.losses
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_checkpointing_changes_nothing(svd, clips, precision):
-    a, b = (trained(svd, clips, gradient_checkpointing=on, precision=precision)[1] for on in (False, True))
+def test_checkpointing_changes_nothing(svd, clips):
+    a, b = (trained(svd, clips, gradient_checkpointing=on)[1] for on in (False, True))
     assert same(a, b)
 
 
@@ -377,7 +376,8 @@ def test_a_lora_in_the_usual_trainers_names_is_trained_on(svd, clips, folders):
     save_file(lora, folders / "loras" / "usual.safetensors")
     as_it_was = sampled(host_nodes.LoraLoaderModelOnly().load_lora_model_only(svd, "usual.safetensors", 1.0)[0])
     still, on, _ = trained(svd, clips, existing_lora="usual.safetensors", learning_rate=1e-8, steps=1)
-    assert torch.allclose(sampled(still), as_it_was, atol=1e-4) and not torch.allclose(as_it_was, sampled(svd), atol=1e-3)
+    effect, gap = (float((a - as_it_was).abs().max()) for a in (sampled(svd), sampled(still)))
+    assert gap < 1e-2 * effect, (gap, effect)
     assert float(on[f"{layer}.alpha"]) == 1.5 and on[f"{conv}.lora_down.weight"].shape[0] == 3
 
 
@@ -453,8 +453,8 @@ def videos(tmp_path_factory):
     return folder, pictures
 
 
-def prepared_by_node(demo, folder, **changes):
-    settings = {"folder": str(folder), "name": "set", "frames": 4, "fps": 3.0, "width": 128, "height": 128, "clips_per_video": 1, "seed": 0, "flip": False, "flow": "none"}
+def prepared_by_node(demo, videos, **changes):
+    settings = {"folder": str(videos), "name": "set", "frames": 4, "fps": 3.0, "width": 128, "height": 128, "clips_per_video": 1, "seed": 0, "flip": False, "flow": "none"}
     return run(training_nodes.PrepareClips, model=demo[0], vae=demo[2], clip_vision=demo[1], **(settings | changes))
 
 
