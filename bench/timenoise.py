@@ -112,7 +112,7 @@ def sampled(o, demo, sigma, backend):
         for scene in pictures(o, bucket):
             image = latents.encode(scenes.render(scene, 1))[0, 0]
             for seed in range(o.seeds):
-                sample = demo.sample(scene, seed, patched)
+                sample = demo.sample(scene, seed, patched, steps=o.sampling_steps)
                 ratio, error, residual = sampling.judge(sample, scene)
                 score = motion.motion_score(demo.frames(sample), backend)
                 rows[bucket].append((ratio, error, score, float((sample[0, 0] - image).square().mean().sqrt()), residual))
@@ -217,6 +217,7 @@ def arguments_of(arguments):
     parser.add_argument("--train-seeds", type=int, default=2, help="trainings of each kind")
     parser.add_argument("--seeds", type=int, default=4, help="clips of each picture and requested motion")
     parser.add_argument("--images", type=int, default=4, help="held-out pictures")
+    parser.add_argument("--sampling-steps", type=int, default=sampling.STEPS)
     parser.add_argument("--draws", type=int, default=2, help="noises a level of the one-step curves")
     parser.add_argument("--sweep", action="store_true", help="also beta_m and a, from the leaking checkpoint, one training each")
     parser.add_argument("--checkpoints", nargs="+", choices=list(NOISE), default=["leaking", "healthy"])
@@ -233,7 +234,7 @@ def main(arguments=None):
         "# Naive and TimeNoise tuning of the demo models",
         "",
         f"`python run.py do bench.timenoise --steps {o.steps}`: all weights, AdamW {o.learning_rate:g}, batch {o.batch}, {o.train_seeds} training seeds; "
-        f"TimeNoise a = {o.a:g}, beta_m = {o.beta_m:g} (image latents unscaled). {o.images} held-out pictures x {o.seeds} seeds at each requested motion, {sampling.STEPS} Euler steps, Karras, CFG 1, clean image. "
+        f"TimeNoise a = {o.a:g}, beta_m = {o.beta_m:g} (image latents unscaled). {o.images} held-out pictures x {o.seeds} seeds at each requested motion, {o.sampling_steps} Euler steps, Karras, CFG 1, clean image. "
         f"Mean ± standard error over clips. *gain* is the motion in the one-step prediction, *read* what it reads out of the noisy clip. Demo models on demo data: it need not hold elsewhere.",
     ]
     for checkpoint in o.checkpoints:

@@ -167,7 +167,7 @@ def svd_train():
     clips = g.node("CILPrepareClips", model=loader["MODEL"], vae=loader["VAE"], clip_vision=loader["CLIP_VISION"], folder="", name="my_clips", flow="none", size=(370, 380))
     g.column()
     trained = g.node("CILTimeNoiseTrain", model=guided["MODEL"], clips=clips["clips"], beta_m=15.0, P_mean=0.7, P_std=1.6)
-    g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise")
+    g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise", steps=1000)
     g.column()
     sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
     _save(g, sampled["LATENT"], loader, "svd_train")

@@ -11,6 +11,7 @@ import torch
 from cil_pack.cil import moments as cil_moments
 from cil_pack.demo import scenes
 from PIL import Image
+from safetensors.torch import load_file
 
 run = sys.modules["cil_run"]
 
@@ -92,6 +93,32 @@ def test_the_svd_graphs_run_unchanged_on_the_demo_model(host, root, name):
     video = host.fetch(entry["outputs"][node_id(prompt, "SaveVideo")]["images"][0])
     with av.open(io.BytesIO(video)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 14
+
+
+def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_path):
+    """In the running host, whose nodes live in inference mode: videos in, a LoRA and a video out."""
+    clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 2)[0].movedim(1, -1)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=3)
+        stream.width = stream.height = scenes.SIZE
+        for picture in [*clip, None]:
+            frame = None if picture is None else av.VideoFrame.from_ndarray((picture * 255).byte().numpy(), format="rgb24")
+            for packet in stream.encode(frame):
+                container.mux(packet)
+    prompt = shorter(prompt_of(root, "svd_train"))
+    loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
+    prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
+    prompt[image] = {"class_type": "CILDemoScene", "inputs": {"seed": 1, "motion_bucket_id": 127, "frames": 1}}
+    small = {"width": 128, "height": 128}
+    nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= small | {"video_frames": 2}
+    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": str(tmp_path), "frames": 2}
+    seen = []
+    entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
+    assert run.error_of(entry) is None
+    assert ("CILTimeNoiseTrain", 3, 3) in seen
+    (lora,) = (host.base / "output" / "loras").glob("timenoise*.safetensors")
+    assert any(k.endswith("lora_up.weight") and v.any() for k, v in load_file(lora).items())
+    assert entry["outputs"][node_id(prompt, "SaveVideo")]["images"]
 
 
 def with_moments(root, name):

@@ -1,6 +1,7 @@
 """The headless commands: prepare, train a LoRA and all weights, two processes, kill and resume."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from cil_pack.cil import prepared
 from cil_pack.cil.training import Clip
 from cil_pack.demo import model, scenes
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 SETTINGS = ["--steps", "4", "--precision", "fp32", "--no-checkpointing", "--beta-m", "5", "--P-mean", "1", "--ema", "0.9", "--learning-rate", "0.001"]
@@ -58,6 +60,12 @@ def single(clips, tmp_path_factory):
     return out
 
 
+def losses(path):
+    """Of the last updates, as the written file tells them."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["cil_training"])["losses"]
+
+
 def test_all_weights_come_out_as_a_checkpoint_of_the_demo(single):
     source, tuned = load_file(model.CHECKPOINTS["healthy"]), load_file(single)
     assert {k: (v.shape, v.dtype) for k, v in tuned.items()} == {k: (v.shape, v.dtype) for k, v in source.items()}
@@ -73,10 +81,11 @@ def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, 
     arguments = ["nodes.training.train", clips, "--model", "demo:healthy", "--full", "--batch", "2", "--out", out, *SETTINGS]
     done = subprocess.run(command(root_path, *arguments, launcher=launcher), capture_output=True, text=True, timeout=900, env=environment())
     assert done.returncode == 0 and "step 4 of 4: loss" in done.stdout, done.stdout + done.stderr
+    assert losses(out) == pytest.approx(losses(single), rel=1e-4)
     one, two, source = load_file(single), load_file(out), load_file(model.CHECKPOINTS["healthy"])
-    moved = max(float((one[k].float() - source[k].float()).abs().max()) for k in one)
-    for name in one:  # sums in another order, and a file in fp16
-        assert torch.allclose(one[name].float(), two[name].float(), atol=0.02 * moved), name
+    norm = lambda a, b: sum(float((a[k].float() - b[k].float()).square().sum()) for k in a) ** 0.5
+    # not to the bit: sums in another order, of which AdamW's first steps take the sign alone
+    assert norm(one, two) < 0.02 * norm(one, source), (norm(one, two), norm(one, source))
 
 
 def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, tmp_path, capsys):
