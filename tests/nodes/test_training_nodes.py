@@ -527,3 +527,20 @@ def test_from_videos_to_a_lora_on_the_demo_model(demo, videos):
     made = prepared_by_node(demo, videos[0])[0]
     lora = trained(demo[0], made, steps=1)[1]
     assert len(lora) % 3 == 0 and all(torch.isfinite(v).all() for v in lora.values())
+
+
+def test_the_benchmark_measures_the_true_architecture():
+    """Its network, without memory, is what the host reads an SVD checkpoint as."""
+    from cil_pack.bench.training import UNET
+
+    import comfy.model_detection
+    import comfy.supported_models
+
+    config = comfy.supported_models.SVD_img2vid(dict(UNET))
+    config.set_inference_dtype(torch.float16, None)
+    network = config.get_model({}, device="meta").diffusion_model
+    state = {f"model.diffusion_model.{k}": v for k, v in network.state_dict().items()}
+    read = comfy.model_detection.detect_unet_config(state, "model.diffusion_model.")
+    assert {k: v for k, v in read.items() if k != "use_checkpoint" and UNET.get(k) != v} == {}
+    assert type(comfy.model_detection.model_config_from_unet(state, "model.diffusion_model.")).__name__ == "SVD_img2vid"
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(1.5246e9, rel=1e-3)
