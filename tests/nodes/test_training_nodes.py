@@ -16,13 +16,13 @@ from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes.training import model as trainable
 from cil_pack.nodes.training import nodes as training_nodes
 from cil_pack.nodes.training import prepare, train
+from safetensors.torch import load_file, save_file
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sd
+import comfy.ops
 import comfy_extras.nodes_train
 import nodes as host_nodes
-from safetensors.torch import load_file, save_file
 
 FRAMES, SIDE = 3, 4
 SHAPE = (4, FRAMES, SIDE, SIDE)
