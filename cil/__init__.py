@@ -5,6 +5,9 @@
     analytic_init.py   the KL-optimal start (Eq. 5, Prop. 1)
     schedules.py       where the steps lie once the start is earlier (Alg. 1)
     motion.py          motion scores of a clip (App. B)
+    timenoise.py       noise on the conditional image (Eq. 6)
+    training.py        losses, seeded examples and the resumable run (Alg. 2, App. D)
+    prepared.py        a training's clips, prepared once
 
 Only torch, numpy, einops, safetensors and the standard library are imported here; nothing
 in this folder knows ComfyUI. sigma is the only time variable: fractions of T are

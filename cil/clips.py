@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,16 @@ class ClipSpec:
 
 class Unreadable(Exception):
     """A file that gives no clip, and why."""
+
+
+class Draw(NamedTuple):
+    """The n-th clip to take from a file."""
+
+    path: Path
+    n: int
+
+    def __str__(self):
+        return self.path.name
 
 
 def find(source):

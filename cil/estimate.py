@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from . import resumable
 from .clips import Unreadable
 from .moments import Moments, write_safetensors
 
@@ -80,15 +80,7 @@ class Estimate:
     @classmethod
     def load(cls, path):
         """Read what `save` wrote. Raises ValueError for anything else."""
-        path = Path(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                strings = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path.name} cannot be read as a partial estimate: {error}") from None
-        if strings.get("format") != FORMAT:
-            raise ValueError(f"{path.name} is not a partial estimate of moments; finished files cannot be merged, their .partial files can")
+        tensors, strings = resumable.read(path, FORMAT, "a partial estimate of moments", "; finished files cannot be merged, their .partial files can")
         about = json.loads(strings["estimate"])
         estimate = cls(about["settings"])
         estimate.skipped = [tuple(s) for s in about["skipped"]]
@@ -102,9 +94,7 @@ class Estimate:
         if not Path(path).exists():
             return cls(settings)
         estimate = cls.load(path)
-        differing = sorted(k for k in settings.keys() | estimate.settings.keys() if settings.get(k) != estimate.settings.get(k))
-        if differing:
-            raise ValueError(f"{Path(path).name} was begun with other settings ({', '.join(differing)}): finish it with those, or delete it to begin anew")
+        resumable.check_settings(Path(path).name, estimate.settings, settings)
         return estimate
 
     def run(self, items, read, encode, path=None, every=30.0, progress=None):

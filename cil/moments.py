@@ -67,7 +67,7 @@ def save(moments, path):
 
 
 def write_safetensors(tensors, path, strings):
-    """Write a file beside its place and move it there: all of it or nothing."""
+    """Write a file beside its place and move it there: all of it or nothing. Raises OSError with the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -75,6 +75,8 @@ def write_safetensors(tensors, path, strings):
     try:
         save_file(tensors, partial, strings)
         os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written ({error}); nothing half-written was left. Is the disk full?") from error
     finally:
         Path(partial).unlink(missing_ok=True)
 

@@ -97,9 +97,9 @@ def clip_vision(state=None):
 
 
 def load(name):
-    """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`."""
+    """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`, or of a file of the same model."""
     model = build()
-    model.load_model_weights(comfy.utils.load_torch_file(str(CHECKPOINTS[name]), safe_load=True))
+    model.load_model_weights(comfy.utils.load_torch_file(str(CHECKPOINTS.get(name, name)), safe_load=True))
     patcher = comfy.model_patcher.ModelPatcher(
         model.eval(),
         load_device=comfy.model_management.get_torch_device(),

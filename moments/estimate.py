@@ -9,22 +9,11 @@ import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from ..cil import clips, moments
 from ..cil.estimate import Estimate, all_reduce
-
-
-class Draw(NamedTuple):
-    """The n-th clip to take from a file."""
-
-    path: Path
-    n: int
-
-    def __str__(self):
-        return self.path.name
 
 
 def load_vae(name):
@@ -87,7 +76,7 @@ def main(arguments=None):
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    items = [Draw(path, n) for path in paths for n in range(o.per_video)]
+    items = [clips.Draw(path, n) for path in paths for n in range(o.per_video)]
     listing = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
     settings = {**vars(spec), "space": space, "vae": Path(o.vae).name, "files": listing, "per_video": o.per_video, "part": f"{rank + 1} of {world}"}
     suffix = ".partial.safetensors" if world == 1 else f".partial-{rank + 1}-of-{world}.safetensors"

@@ -188,3 +188,24 @@ def sweep_plot(runs, start_as):
         right.errorbar(starts, [v.mean() for v in like], [v.std() for v in like], fmt="s--", color="tab:blue", capsize=3)
         right.set_ylabel("likeness to the image", color="tab:blue")
     return figure_picture(figure)
+
+
+def loss_plot(losses, title):
+    """The loss of each update and its running mean -> IMAGE; without matplotlib a note."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return captioned(torch.ones(32, 768, 3), f"{title}. For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    steps, window = np.arange(1, len(losses) + 1), max(1, len(losses) // 20)
+    sums = np.cumsum([0.0, *losses])
+    first = np.maximum(0, steps - window)
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, label="each update")
+    axes.plot(steps, (sums[steps] - sums[first]) / (steps - first), color="tab:red", label=f"mean of the last {window}")
+    axes.set_yscale("log")
+    axes.set_xlabel("update")
+    axes.set_ylabel("loss")
+    axes.legend(fontsize=8)
+    axes.set_title("\n".join(_wrapped(title, 90)), fontsize=9)
+    return figure_picture(figure)

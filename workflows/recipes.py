@@ -286,7 +286,26 @@ def demo_condition():
     return g
 
 
+def svd_train():
+    g = Graph("svd_train", "Fine-tune SVD with TimeNoise")
+    g.note(
+        "## A LoRA against leakage, from your own clips\n\nGive **Prepare Clips** a folder of videos; it is prepared once. **TimeNoise Train** makes the LoRA and the sampler tries it on your picture.\n\n"
+        "Both can be stopped and go on there. Train *naive* with the same seed to compare. The saved LoRA lies in output/loras: move it to models/loras.",
+        (370, 250),
+    )
+    loader, cond, guided = _svd_source(g)
+    g.column()
+    clips = g.node("CILPrepareClips", model=loader["MODEL"], vae=loader["VAE"], clip_vision=loader["CLIP_VISION"], folder="", name="my_clips", flow="none", size=(370, 380))
+    g.column()
+    trained = g.node("CILTimeNoiseTrain", model=guided["MODEL"], clips=clips["clips"], beta_m=15.0, P_mean=0.7, P_std=1.6)
+    g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise", steps=1000)
+    g.column()
+    sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
+    _save(g, sampled["LATENT"], loader, "svd_train")
+    return g
+
+
 WORKFLOWS = (
     *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
-    *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, estimate_moments),
+    *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, svd_train, estimate_moments),
 )

@@ -11,6 +11,7 @@ import torch
 from cil_pack.cil import moments as cil_moments
 from cil_pack.demo import scenes
 from PIL import Image
+from safetensors.torch import load_file
 
 run = sys.modules["cil_run"]
 
@@ -154,6 +155,25 @@ def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
     picture = np.asarray(Image.open(io.BytesIO(host.fetch(compare)))).astype(float)
     texts = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILMotionScore"]
     assert picture.std() > 5 and len(set(texts)) == 2
+
+
+def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_path):
+    """In the running host, whose nodes live in inference mode: videos in, a LoRA and a video out."""
+    write_video(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 4)[0].movedim(1, -1))
+    prompt = shorter(prompt_of(root, "svd_train"))
+    loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
+    prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
+    prompt[image] = {"class_type": "CILDemoScene", "inputs": {"seed": 1, "motion_bucket_id": 127, "frames": 1}}
+    small = {"width": 128, "height": 128}
+    nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= small | {"video_frames": 2}
+    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": str(tmp_path), "frames": 2}
+    seen = []
+    entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
+    assert run.error_of(entry) is None
+    assert ("CILTimeNoiseTrain", 3, 3) in seen
+    (lora,) = (host.base / "output" / "loras").glob("timenoise*.safetensors")
+    assert any(k.endswith("lora_up.weight") and v.any() for k, v in load_file(lora).items())
+    assert entry["outputs"][node_id(prompt, "SaveVideo")]["images"]
 
 
 def with_moments(root, name):

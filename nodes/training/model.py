@@ -1,0 +1,212 @@
+"""A host's MODEL made trainable: what it was trained for, its conditions, its LoRA, its memory.
+
+Nothing of the MODEL that came in is changed. Everything is put on a clone by the host's own
+means (weight wrappers, object patches) and taken off again when the training ends.
+"""
+
+import functools
+import hashlib
+from contextlib import contextmanager
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_base
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sd
+from comfy.weight_adapter import LoRAAdapter
+
+from ...cil import training
+from ..host import Sampling
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+NETWORK = "diffusion_model."
+
+
+def check_trainable(model):
+    """Raise ValueError unless the pack knows how to train this MODEL."""
+    if not isinstance(model.model, comfy.model_base.SVD_img2vid):
+        raise ValueError(f"training is there for SVD's family (SVD, SV3D, the demo), but a {type(model.model).__name__} came: connect such a model")
+
+
+def objective(model, P_mean, P_std, tail=0.0):
+    """What a MODEL was trained for -> training.Objective, by the host's classes.
+
+    P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
+    """
+    sampling = Sampling.of(model)
+    host, process, kinds = sampling.host, sampling.process, comfy.model_sampling
+    if sampling._table is not None:
+        draw = training.uniform_timestep(sampling._table)
+    else:
+        draw = training.uniform_time(lambda t: max(sampling.sigma(t), sampling.sigma_min))
+    if isinstance(host, (kinds.CONST, kinds.COSMOS_RFLOW)):
+        weight = functools.partial(training.velocity_weight, process)
+    elif isinstance(host, kinds.X0) or not isinstance(host, kinds.EPS):
+        raise ValueError(f"the pack does not know what this model's network predicts ({type(host).__mro__[2].__name__}), and cannot train it")
+    elif process.name == "VE":
+        weight = functools.partial(training.edm_weight, sigma_data=host.sigma_data)
+        draw = training.lognormal_sigma(P_mean, P_std, sampling.sigma_min, sampling.sigma_max, tail)
+    elif isinstance(host, kinds.V_PREDICTION):
+        weight = functools.partial(training.velocity_weight, process)
+    else:
+        weight = functools.partial(training.eps_weight, process)
+    return training.Objective(process, weight, draw, sampling.fraction)
+
+
+class Denoiser:
+    """cil's denoise(x, sigma, examples) by a MODEL, conditioned by the host's own code as for sampling.
+
+    fps: of the clips; bucket: the motion bucket that the model is told, None = each clip's own.
+    The level of TimeNoise goes in as SVD's augmentation level.
+    """
+
+    def __init__(self, patcher, fps, bucket):
+        self.model, self.fps, self.bucket = patcher.model, fps, bucket
+
+    def __call__(self, x, sigma, examples):
+        n, _, frames = x.shape[:3]
+        flat = x.movedim(2, 1).flatten(0, 1)  # the host's SVD has frames as the batch: [n T, C, h, w]
+        each = [self._conditions(e, flat[:frames]) for e in examples]
+        conditions = {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()}
+        out = self.model.apply_model(flat, sigma.repeat_interleave(frames), transformer_options={}, **conditions)
+        return out.unflatten(0, (n, frames)).movedim(1, 2)
+
+    def _conditions(self, example, noise):
+        """The host's conditions of one clip, repeated for its frames."""
+        clip, device = example.clip, noise.device
+        bucket = round(min(255.0, clip.motion)) if self.bucket is None else self.bucket
+        made = self.model.extra_conds(
+            noise=noise, device=device, cross_attn=clip.embed[None].to(device), concat_latent_image=clip.image[None].to(device),
+            fps=self.fps, motion_bucket_id=bucket, augmentation_level=example.level,
+        )  # fmt: skip
+        for cond in made.values():
+            if torch.is_tensor(cond.cond):
+                cond.cond = cond.cond.to(device)
+        return {name: cond.process_cond(batch_size=len(noise), device=device, area=None) for name, cond in made.items()}
+
+
+# ---- what is trained ------------------------------------------------------------------
+
+
+def as_it_is(weight):
+    """A weight wrapper that changes nothing, but for which the host hands over a copy.
+
+    A graph's models are made of inference tensors, which autograd cannot keep; copies it can.
+    """
+    return weight
+
+
+def new_adapters(model, rank, seed):
+    """A LoRA for every matrix and convolution of the network -> {weight key: the host's trainable adapter}."""
+    adapters = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in _layers(model):
+            if module.weight is not None and module.weight.ndim >= 2:
+                shape = torch.empty(1).expand(module.weight.shape)  # on the CPU: the same start on every device
+                adapters[f"{name}.weight"] = LoRAAdapter.create_train(shape, rank=rank, alpha=float(rank))
+    return adapters
+
+
+def existing_adapters(model, lora):
+    """A LoRA file's tensors, to be trained on. Raises ValueError if they belong to another model."""
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    found = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(lora)), keys, log_missing=False)
+    shapes = {f"{name}.weight": module.weight.shape for name, module in _layers(model) if module.weight is not None}
+    adapters = {}
+    for key, patch in found.items():
+        if not isinstance(patch, LoRAAdapter) or any(part is not None for part in patch.weights[3:]):
+            raise ValueError(f"this LoRA changes '{key}' in another way than by two matrices, which cannot be trained on: begin a new LoRA")
+        up, down = (part.float().flatten(1) for part in patch.weights[:2])
+        if key not in shapes or (up.shape[0], down.shape[1]) != (shapes[key][0], shapes[key][1:].numel()):
+            raise ValueError(f"this LoRA belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}")
+        alpha = float(up.shape[1] if patch.weights[2] is None else patch.weights[2])
+        adapters[key] = LoRAAdapter(set(), (up, down, alpha, None, None, None)).to_train()
+    used = {name for patch in found.values() for name in patch.loaded_keys}
+    strange = [name for name in lora if name not in used and not name.endswith(".alpha")]
+    if strange or not adapters:
+        raise ValueError(f"this LoRA belongs to another model: {len(strange)} of its {len(lora)} tensors fit nowhere, for example '{next(iter(strange), '')}'")
+    return adapters
+
+
+def put_on(patcher, adapters):
+    """Adapters on a MODEL's clone -> {name: Parameter}, under the names that the host's loaders know."""
+    for name, module in _layers(patcher):
+        for part in ("weight", "bias"):
+            if getattr(module, part, None) is not None:
+                patcher.add_weight_wrapper(f"{name}.{part}", adapters.get(f"{name}.{part}", as_it_is))
+    patcher.model.requires_grad_(False)
+    return {f"{_layer(key)}.{name}": p for key, adapter in adapters.items() for name, p in adapter.named_parameters() if p.requires_grad}
+
+
+def lora_of(values, adapters):
+    """Trained values -> a LoRA as the host's nodes pass it on (LORA_MODEL) and its loaders read it."""
+    return {name: value.cpu().contiguous() for name, value in values.items()} | {f"{_layer(key)}.alpha": a.alpha.detach().cpu() for key, a in adapters.items()}
+
+
+def with_lora(model, lora):
+    """The MODEL with the LoRA on, by the host's own loader: as if it came from a file."""
+    return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)[0]
+
+
+def open_weights(patcher):
+    """All weights of the network, in fp32 -> {name: Parameter}. For a model that is one's own to change."""
+    network = patcher.model.diffusion_model.float().requires_grad_(True)
+    return dict(network.named_parameters())
+
+
+def _layers(model):
+    """The network's layers that the host's wrappers can act on: (name, module)."""
+    return [(name, m) for name, m in model.model.named_modules() if name.startswith(NETWORK) and hasattr(m, "weight_function")]
+
+
+def _layer(key):
+    return key.removesuffix(".weight")
+
+
+# ---- memory and modes -----------------------------------------------------------------
+
+
+def _blocks(module, name):
+    """The largest parts of a network that are called as one: (name, module)."""
+    for child_name, child in module.named_children():
+        path = f"{name}.{child_name}"
+        if isinstance(child, (torch.nn.ModuleList, torch.nn.Sequential)):
+            yield from _blocks(child, path)
+        elif next(child.children(), None) is not None:
+            yield path, child
+
+
+def checkpoint_blocks(patcher):
+    """Compute each block again in the backward pass instead of keeping its activations."""
+    for name, block in _blocks(patcher.model.diffusion_model, "diffusion_model"):
+        patcher.add_object_patch(f"{name}.forward", functools.partial(checkpoint, block.forward, use_reentrant=False))
+
+
+@contextmanager
+def gradients():
+    """Out of the host's inference mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def loaded(patcher):
+    """The whole model on its device, everything else off it -> the device; taken off again at the end."""
+    comfy.model_management.load_models_gpu([patcher], memory_required=1e20, force_full_load=True)
+    try:
+        yield patcher.load_device
+    finally:
+        patcher.detach()
+
+
+def fingerprint(model):
+    """A short name for a network and its weights, patches included where it is loaded."""
+    digest = hashlib.sha256()
+    for name, p in model.model.diffusion_model.named_parameters():
+        digest.update(f"{name} {tuple(p.shape)} {p.detach().flatten()[:8].float().tolist()}".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,182 @@
+"""CILPrepareClips and CILTimeNoiseTrain."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from comfy_api.latest import io, ui
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+
+from ...cil import clips as cil_clips
+from ...cil import prepared
+from ...cil.timenoise import TimeNoise
+from ...cil.training import Recipe
+from .. import pictures
+from ..host import say
+from ..motion import flow_input
+from . import model as trainable
+from . import prepare, train
+
+CATEGORY = "image-to-video motion/training"
+ClipsType = io.Custom("CIL_CLIPS")
+TIMENOISE, NAIVE = "TimeNoise", "naive (the paper's baseline)"
+NEW_LORA = "[new]"
+
+
+def own_folder(kind):
+    """A folder of the pack below the host's output folder."""
+    return Path(folder_paths.get_output_directory()) / "cil" / kind
+
+
+class PrepareClips(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        spec = cil_clips.ClipSpec(frames=14)
+        flow = flow_input()
+        flow.options = [prepare.NO_FLOW, *flow.options]
+        flow.tooltip += " none: no motion scores, which only a training with a motion bucket of 0 needs."
+        return io.Schema(
+            node_id="CILPrepareClips",
+            display_name="Prepare Clips (CIL)",
+            category=CATEGORY,
+            description="Makes a data set for training from a folder of videos: latents, the first frame's latents and embedding, and the motion score of each clip. Stopped, it goes on there the next time; finished, it is only read.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to be trained (SVD's family): the scale of its latents is used."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.ClipVision.Input("clip_vision", tooltip="Its image encoder."),
+                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line. Empty: take the prepared data set of this name as it is."),
+                io.String.Input("name", default="my_clips", tooltip="Name of the data set: a folder below output/cil/clips."),
+                io.Int.Input("frames", default=spec.frames, min=2, max=512, tooltip="Frames of a clip. The paper: 16; SVD was made for 14, SVD-XT for 25."),
+                io.Float.Input("fps", default=spec.fps, min=1.0, max=120.0, step=0.1, tooltip="Frames a second to take from a video; the model is told the same number. The paper: 3."),
+                io.Int.Input("width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512. Larger needs more memory in training."),
+                io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
+                io.Int.Input("clips_per_video", default=1, min=1, max=10000, tooltip="How many clips to take from each video, each from another random place. 1 = one."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
+                io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips: more variety where left and right do not matter. Off changes nothing."),
+                flow,
+            ],
+            outputs=[
+                ClipsType.Output(display_name="clips", tooltip="The data set, for TimeNoise Train."),
+                io.String.Output(display_name="report", tooltip="Number of clips, their motion scores and the skipped files, as JSON."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, vae, clip_vision, folder, name, frames, fps, width, height, clips_per_video, seed, flip, flow):
+        if not re.fullmatch(r"[\w][\w .-]*", name.strip()):
+            raise ValueError(f"'{name}' cannot be a folder's name: use letters, digits, spaces, '.', '-' and '_'")
+        target = own_folder("clips") / name.strip()
+        if folder.strip():
+            spec = cil_clips.ClipSpec(frames, fps, height, width, seed, flip)
+            progress = cls.progress(cls.hidden.unique_id)
+            made = prepare.prepare(model, clip_vision, vae, folder.strip(), spec, flow, target, clips_per_video, progress)
+        else:
+            made = prepared.load(target)
+        motion = {name: round(score, 2) for name, score in zip(made.names, made.motion)}
+        report = {"clips": len(made), "latents": made.shape, **made.settings, "motion": motion, "skipped": [f"{n}: it {why}" for n, why in made.skipped]}
+        text = f"{len(made)} clips of {' x '.join(map(str, made.shape))} in {target.name}, {len(made.skipped)} files skipped"
+        say(cls.hidden.unique_id, text)
+        return io.NodeOutput(made, json.dumps(report, ensure_ascii=False), ui=ui.PreviewText(text))
+
+    @staticmethod
+    def progress(node_id):
+        bar = comfy.utils.ProgressBar(1)
+
+        def show(done, skipped, total):
+            say(node_id, f"{done} of {total}, {skipped} skipped")
+            bar.update_absolute(done, total)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+
+        return show
+
+
+class TimeNoiseTrain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILTimeNoiseTrain",
+            display_name="TimeNoise Train (CIL)",
+            category=CATEGORY,
+            description="Fine-tunes an image-to-video model against conditional image leakage by a LoRA: in training the image is noised the more, the noisier the video is, so that the model cannot copy it. Stopped, it keeps its state and goes on there the next time.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model to train (SVD's family). It is not changed; LoRAs that are on it stay on."),
+                ClipsType.Input("clips", tooltip="From Prepare Clips, made with this model's VAE."),
+                io.Combo.Input("tuning", options=[TIMENOISE, NAIVE], default=TIMENOISE, tooltip="TimeNoise: noise on the image, the paper's cure. naive: the same training with a clean image, to compare with; beta_m and a then do nothing."),
+                io.Float.Input("beta_m", default=100.0, min=0.001, max=10000.0, step=0.001, tooltip="Largest level of the noise on the image, in units of the image's latents (SVD's have a deviation of about 5). The paper: 100 for SVD, the authors' released settings: 15. Larger: more motion, less likeness to the image."),
+                io.Float.Input("a", default=5.0, min=0.01, max=100.0, step=0.01, tooltip="How late the levels rise with the noise of the video. The paper: 5. Smaller: more noise earlier, more motion, less likeness."),
+                io.Int.Input("rank", default=16, min=1, max=1024, tooltip="Rank of the LoRA, for every matrix and convolution. Larger: learns more, needs more memory. An existing LoRA keeps its own."),
+                io.Float.Input("learning_rate", default=1e-4, min=1e-8, max=1.0, step=1e-8, tooltip="Step size of AdamW. The paper: 0.00003 for all weights; a LoRA bears a few times that. Too large: the training stops and says so."),
+                io.Int.Input("steps", default=1000, min=1, max=10000000, tooltip="Updates. The paper: 20000 with batch 48."),
+                io.Int.Input("batch", default=1, min=1, max=1024, tooltip="Clips that go through the model at once. Memory grows with it."),
+                io.Int.Input("accumulation", default=1, min=1, max=4096, tooltip="Batches an update: acts as a batch that many times larger, for time instead of memory. 1 = none."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of everything random. The same seed gives the same training; naive and TimeNoise then see the same clips and noise."),
+                io.Combo.Input("precision", options=list(trainable.PRECISIONS), default="bf16", tooltip="Numbers the model computes in; the LoRA itself is always kept in fp32. fp32: slower, twice the memory, exact."),
+                io.Boolean.Input("gradient_checkpointing", default=True, tooltip="On: compute activations twice instead of keeping them, a third slower for several times less memory. The result is the same."),
+                io.Float.Input("condition_dropout", default=0.1, min=0.0, max=1.0, step=0.01, tooltip="Share of examples without their image, which guidance (CFG) needs. The paper: 0.1. 0 = none."),
+                io.Float.Input("ema", default=0.999, min=0.0, max=0.99999, step=0.00001, tooltip="Decay of the running average of the LoRA, which is what comes out. The paper: 0.9999 over 20000 steps. 0 = the last weights."),
+                io.Float.Input("clip_norm", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip="Gradients longer than this are shortened to it. 0 = never."),
+                io.Float.Input("weight_decay", default=0.01, min=0.0, max=10.0, step=0.001, tooltip="AdamW's pull of the LoRA towards nothing. The paper: 0.01. 0 = none."),
+                io.Int.Input("motion_bucket_id", default=20, min=0, max=1023, tooltip="Motion bucket that the model is told in training. The paper: 20 for every clip. 0 = each clip's own motion score."),
+                io.Float.Input("P_mean", default=-1.2, min=-10.0, max=10.0, step=0.1, tooltip="Mean of ln(sigma) in training, for SVD. The paper: -1.2. Higher trains the noisy end more, where the levels of TimeNoise are high."),
+                io.Float.Input("P_std", default=1.2, min=0.01, max=10.0, step=0.1, tooltip="Deviation of ln(sigma) in training, for SVD. The paper: 1.2. Larger reaches the noisy end more often."),
+                io.Combo.Input("existing_lora", options=[NEW_LORA, *folder_paths.get_filename_list("loras")], default=NEW_LORA, tooltip="A LoRA of this model to train on. [new]: begin with one that changes nothing."),
+                io.Boolean.Input("resume", default=True, tooltip="On: go on from a stopped training of these settings (steps, learning_rate and clip_norm may differ). Off: begin anew."),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the LoRA on at strength 1."),
+                io.Custom("LORA_MODEL").Output(display_name="lora", tooltip="The LoRA, for the host's Save LoRA Weights and Load LoRA Model."),
+                io.Image.Output(display_name="loss_curve", tooltip="Loss of each update and its running mean. Levels differ from update to update, so only the mean tells."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, clips, tuning, beta_m, a, rank, learning_rate, steps, batch, accumulation, seed, precision, gradient_checkpointing,
+        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume,
+    ):  # fmt: skip
+        noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
+        recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
+        lora = None if existing_lora == NEW_LORA else comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("loras", existing_lora), safe_load=True)
+        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std)
+        state = cls.state_file(clips, recipe, how)
+        tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
+        state.unlink(missing_ok=True)
+        picture = pictures.loss_plot(tuned.losses, f"{tuning}, {len(tuned.losses)} steps of {batch * accumulation} clips")
+        with_lora = trainable.with_lora(model, tuned.values)
+        return io.NodeOutput(with_lora, tuned.values, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+    @staticmethod
+    def state_file(clips, recipe, how):
+        """Where a training with these settings is kept while it is under way."""
+        stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
+        lora = None if how.lora is None else sorted(how.lora)
+        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std))
+        return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
+
+    @staticmethod
+    def progress(node_id, state):
+        bar = comfy.utils.ProgressBar(1)
+        begun = []
+
+        def show(run):
+            if not begun and run.step > 1:
+                say(node_id, f"going on after step {run.step - 1}, from {state.name}")
+            elif run.step % 10 == 0 or run.step == run.recipe.steps:
+                recent = run.losses[-50:]
+                say(node_id, f"step {run.step} of {run.recipe.steps}: mean loss of the last {len(recent)}: {sum(recent) / len(recent):.4f}")
+            begun.append(True)
+            bar.update_absolute(run.step, run.recipe.steps)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+
+        return show
+
+
+NODES = [PrepareClips, TimeNoiseTrain]

@@ -1,0 +1,235 @@
+"""Fine-tune an image-to-video model: `python run.py do nodes.training.train SET --model MODEL --out FILE`.
+
+SET is a folder made by nodes.training.prepare; MODEL an image-only checkpoint (SVD's layout),
+or `demo:leaking`, `demo:healthy`, `demo:FILE`. FILE becomes a LoRA for the host's loader, or
+with --full a checkpoint of all weights in the layout of MODEL's. TimeNoise is on unless
+--naive is given. Stopped or killed, the same command goes on where it was.
+
+Under torchrun the clips of an update are spread over the processes (DDP):
+    COMFYUI_PATH=... CIL_INSIDE=1 torchrun --nproc-per-node 8 run.py do nodes.training.train ...
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import comfy.utils
+
+from ...cil import prepared, training
+from ...cil.moments import write_safetensors
+from ...cil.timenoise import TimeNoise
+from . import model as trainable
+from .prepare import load_checkpoint
+
+
+@dataclass(frozen=True)
+class How:
+    """What a recipe leaves open. rank: of the LoRA, 0 = all weights (of a model that is one's own).
+
+    lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that the
+    model is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models);
+    tail: the share of examples whose ln sigma is drawn evenly over the model's range instead.
+    """
+
+    rank: int = 16
+    lora: dict | None = None
+    precision: str = "bf16"
+    checkpointing: bool = True
+    bucket: int = 20
+    P_mean: float = -1.2
+    P_std: float = 1.2
+    tail: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """values: the LoRA (rank > 0) or all weights of the network, on the CPU; losses: one an update."""
+
+    values: dict
+    losses: list
+
+
+class Replica(torch.nn.Module):
+    """A loss and the parameters that it depends on, as DDP wants them."""
+
+    def __init__(self, parameters, loss):
+        super().__init__()
+        self.held, self.loss = torch.nn.ParameterList(parameters), loss
+
+    def forward(self, step, part):
+        return self.loss(step, part)
+
+
+def mean_over_processes(value):
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def processes():
+    """-> (rank, how many): 0, 1 without torchrun."""
+    dist = torch.distributed
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def check(model, clips, how):
+    """Raise ValueError, before anything is loaded, for what cannot be trained."""
+    trainable.check_trainable(model)
+    channels = model.get_model_object("latent_format").latent_channels
+    if clips.shape[0] != channels or clips.shape[1] < 2:
+        raise ValueError(f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE")
+    if how.bucket == 0 and not any(clips.motion):
+        raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
+
+
+def identity(patcher, clips, recipe, how, world):
+    """The settings that two runs must share to be one. Steps, learning rate and clipping may change on the way."""
+    kept = {k: v for k, v in asdict(recipe).items() if k not in ("steps", "learning_rate", "clip_norm", "noise")}
+    digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
+    lora = None if how.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(how.lora.items())])
+    tuning = None if recipe.noise is None else asdict(recipe.noise)
+    own = {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
+    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": world, "model": trainable.fingerprint(patcher), "clips": digest((clips.names, clips.settings))}
+
+
+def tune(model, clips, recipe, how, state=None, resume=True, progress=None, every=60.0):
+    """The training -> Tuned. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
+
+    progress(training) after each update; whatever it raises ends the training, state saved.
+    """
+    check(model, clips, how)
+    rank, world = processes()
+    with trainable.gradients():
+        patcher, adapters = model.clone(), None
+        patcher.set_model_compute_dtype(trainable.PRECISIONS[how.precision])
+        if how.rank:
+            adapters = trainable.new_adapters(patcher, how.rank, recipe.seed) if how.lora is None else trainable.existing_adapters(patcher, how.lora)
+            parameters = trainable.put_on(patcher, adapters)
+        else:
+            parameters = trainable.open_weights(patcher)
+        if how.checkpointing:
+            trainable.checkpoint_blocks(patcher)
+        with trainable.loaded(patcher) as device:
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, world))
+            if state and resume and state.exists():
+                run.resume(state)
+            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail)
+            denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
+            loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, rank, world), device)
+            if world > 1:
+                loss = DistributedDataParallel(Replica(parameters.values(), loss), find_unused_parameters=True)
+            run.run(loss, state if rank == 0 else None, every, progress, mean_over_processes if world > 1 else lambda x: x)
+            values = {name: value.cpu().clone() for name, value in run.result.items()}
+    return Tuned(trainable.lora_of(values, adapters) if how.rank else values, run.losses)
+
+
+# ---- files ----------------------------------------------------------------------------
+
+
+def save_checkpoint(weights, model, source, path, about):
+    """All weights of a network into a copy of the checkpoint `source`, in its own names and types, atomically."""
+    tensors = comfy.utils.load_torch_file(source, safe_load=True)
+    named = model.model.model_config.process_unet_state_dict_for_saving(dict(weights))
+    if not named.keys() <= tensors.keys():
+        named = weights  # a network alone, as the demo's files are
+    missing = [name for name in named if name not in tensors]
+    if missing:
+        raise ValueError(f"{source} has no '{missing[0]}': the trained weights do not fit into it")
+    tensors |= {name: value.to(tensors[name].dtype).contiguous() for name, value in named.items()}
+    write_safetensors(tensors, path, about)
+
+
+def arguments_of(arguments):
+    recipe, how = training.Recipe(), How()
+    parser = argparse.ArgumentParser(prog="nodes.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="prepared data set")
+    parser.add_argument("--model", required=True, help="image-only checkpoint, or demo:leaking, demo:healthy, demo:FILE")
+    parser.add_argument("--out", type=Path, required=True, help="file to write; a LoRA belongs into models/loras, a checkpoint into models/checkpoints")
+    parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
+    parser.add_argument("--rank", type=int, default=how.rank, help="of the LoRA")
+    parser.add_argument("--lora", type=Path, help="train this LoRA on")
+    parser.add_argument("--naive", action="store_true", help="no TimeNoise: the paper's baseline")
+    parser.add_argument("--beta-m", type=float, default=100.0, help="largest level of TimeNoise, in units of the image latents")
+    parser.add_argument("--a", type=float, default=5.0, help="exponent of TimeNoise")
+    parser.add_argument("--steps", type=int, default=recipe.steps)
+    parser.add_argument("--batch", type=int, default=recipe.batch, help="clips a forward pass and process")
+    parser.add_argument("--accumulation", type=int, default=recipe.accumulation, help="forward passes an update")
+    parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
+    parser.add_argument("--weight-decay", type=float, default=recipe.weight_decay)
+    parser.add_argument("--clip-norm", type=float, default=recipe.clip_norm, help="0 = none")
+    parser.add_argument("--dropout", type=float, default=recipe.dropout, help="share of examples without their condition")
+    parser.add_argument("--ema", type=float, default=recipe.ema, help="decay of the averaged weights, 0 = none")
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument("--precision", choices=list(trainable.PRECISIONS), default=how.precision)
+    parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations: faster, more memory")
+    parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that the model is told; 0 = each clip's motion score")
+    parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma")
+    parser.add_argument("--P-std", type=float, default=how.P_std)
+    parser.add_argument("--tail", type=float, default=how.tail, help="share of examples with ln sigma drawn evenly over the whole range")
+    return parser.parse_args(arguments)
+
+
+def begin_processes():
+    """torchrun's processes, each with a graphics card of its own where there are any."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    cuda = torch.cuda.is_available() and not os.environ.get("CIL_CPU")
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+
+
+def report(run):
+    if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
+        recent = run.losses[-10:]
+        print(f"step {run.step} of {run.recipe.steps}: loss {sum(recent) / len(recent):.4f}", flush=True)
+
+
+def main(arguments=None):
+    o = arguments_of(arguments)
+    begin_processes()
+    try:
+        train(o)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit("\nstopped; the same command goes on from there") from None
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def train(o):
+    """The command, its arguments read."""
+    noise = None if o.naive else TimeNoise(o.beta_m, o.a)
+    recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
+    lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
+    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail)
+    first = processes()[0] == 0
+    clips, model = prepared.load(o.clips), load_checkpoint(o.model)[0]
+    state = o.out.with_name(o.out.stem + ".state.safetensors")
+    if state.exists() and first:
+        print(f"going on from {state.name}", flush=True)
+    tuned = tune(model, clips, recipe, how, state, progress=report if first else None, every=float(os.environ.get("CIL_SAVE_EVERY", 60)))
+    if not first:
+        return
+    about = {"format": "pt", "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": tuned.losses[-100:]})}
+    if o.full:
+        save_checkpoint(tuned.values, model, source_of(o.model), o.out, about)
+    else:
+        write_safetensors(tuned.values, o.out, about)
+    state.unlink(missing_ok=True)
+    print(f"{o.out}: {'all weights' if o.full else f'LoRA of {len(tuned.values) // 3} layers'} after {len(tuned.losses)} steps", flush=True)
+
+
+def source_of(name):
+    """The file behind a --model."""
+    from ...demo.model import CHECKPOINTS
+
+    return str(CHECKPOINTS.get(name.removeprefix("demo:"), name.removeprefix("demo:")))

@@ -1,0 +1,168 @@
+"""The headless commands: prepare, train a LoRA and all weights, two processes, kill and resume."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from cil_pack.cil import prepared
+from cil_pack.cil.training import Clip
+from cil_pack.demo import model, scenes
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+SETTINGS = ["--steps", "4", "--precision", "fp32", "--no-checkpointing", "--beta-m", "5", "--P-mean", "1", "--ema", "0.9", "--learning-rate", "0.001"]
+
+
+def command(root, *arguments, launcher=()):
+    return [sys.executable, *launcher, str(root / "run.py"), "do", *map(str, arguments)]
+
+
+def environment(**more):
+    return os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"} | more
+
+
+def do(name, *arguments):
+    """The command in this process, as run.py calls it."""
+    importlib.import_module(f"cil_pack.nodes.training.{name}").main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def root_path():
+    return sys.modules["cil_run"].ROOT
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Five small clips, as prepared; nothing is learnt here that would need real ones."""
+
+    def clip(i):
+        g = torch.Generator().manual_seed(i)
+        draw = lambda *shape: torch.randn(*shape, generator=g)
+        return Clip(draw(4, 2, 4, 4), 5 * draw(4, 4, 4), draw(1, model.CONTEXT), 20.0)
+
+    folder = tmp_path_factory.mktemp("set")
+    prepared.prepare(folder, {"fps": 6.0}, range(5), lambda i: i, clip)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def single(clips, tmp_path_factory):
+    """All weights, one process, batch 4, never stopped."""
+    out = tmp_path_factory.mktemp("single") / "demo.safetensors"
+    do("train", clips, "--model", "demo:healthy", "--full", "--batch", "4", "--out", out, *SETTINGS)
+    return out
+
+
+def losses(path):
+    """Of the last updates, as the written file tells them."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["cil_training"])["losses"]
+
+
+def test_all_weights_come_out_as_a_checkpoint_of_the_demo(single):
+    source, tuned = load_file(model.CHECKPOINTS["healthy"]), load_file(single)
+    assert {k: (v.shape, v.dtype) for k, v in tuned.items()} == {k: (v.shape, v.dtype) for k, v in source.items()}
+    assert not torch.equal(tuned["out.2.weight"], source["out.2.weight"])
+    network = model.load(str(single))[0].model.diffusion_model
+    assert torch.equal(network.out[2].weight, tuned["out.2.weight"].float())
+    assert not list(single.parent.glob("*.state*"))
+
+
+def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(sys.modules["cil_run"].free_port())]
+    out = tmp_path / "two.safetensors"
+    arguments = ["nodes.training.train", clips, "--model", "demo:healthy", "--full", "--batch", "2", "--out", out, *SETTINGS]
+    done = subprocess.run(command(root_path, *arguments, launcher=launcher), capture_output=True, text=True, timeout=900, env=environment())
+    assert done.returncode == 0 and "step 4 of 4: loss" in done.stdout, done.stdout + done.stderr
+    assert losses(out) == pytest.approx(losses(single), rel=1e-4)
+    one, two, source = load_file(single), load_file(out), load_file(model.CHECKPOINTS["healthy"])
+    norm = lambda a, b: sum(float((a[k].float() - b[k].float()).square().sum()) for k in a) ** 0.5
+    # not to the bit: sums in another order, of which AdamW's first steps take the sign alone
+    assert norm(one, two) < 0.02 * norm(one, source), (norm(one, two), norm(one, source))
+
+
+def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, tmp_path, capsys):
+    out, state = tmp_path / "again.safetensors", tmp_path / "again.state.safetensors"
+    arguments = [clips, "--model", "demo:healthy", "--full", "--batch", "4", "--out", out, *SETTINGS]
+    process = subprocess.Popen(command(root_path, "nodes.training.train", *arguments), env=environment(CIL_SAVE_EVERY="0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.time() + 600
+    while time.time() < until and not state.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists() and not out.exists()
+    assert 1 <= len(load_file(state)["losses"]) < 4
+    do("train", *arguments)
+    assert "going on from again.state.safetensors" in capsys.readouterr().out
+    one, again = load_file(single), load_file(out)
+    assert all(torch.equal(one[k], again[k]) for k in one)
+
+
+def test_videos_to_a_lora(tmp_path, capsys):
+    import av
+
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with av.open(str(videos / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=3)
+        stream.width = stream.height = 64
+        for frame in scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 3)[0]:
+            picture = av.VideoFrame.from_ndarray((frame[:, :64, :64].movedim(0, -1).numpy() * 255).astype(np.uint8), format="rgb24")
+            for packet in stream.encode(picture):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    size = ["--frames", "3", "--width", "64", "--height", "64", "--flow", "none"]
+    do("prepare", videos, "--model", "demo:healthy", "--out", tmp_path / "set", *size)
+    assert "1 clips, latents of 4 x 3 x 8 x 8" in capsys.readouterr().out
+    out = tmp_path / "lora.safetensors"
+    do("train", tmp_path / "set", "--model", "demo:healthy", "--rank", "2", "--out", out, *SETTINGS)
+    lora, layers = load_file(out), model.build().diffusion_model
+    wanted = {f"diffusion_model.{n}" for n, m in layers.named_modules() if getattr(m, "weight", None) is not None and m.weight.ndim >= 2}
+    assert {k.removesuffix(".alpha") for k in lora if k.endswith(".alpha")} == wanted and len(lora) == 3 * len(wanted)
+    assert f"LoRA of {len(wanted)} layers after 4 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "/no/such", "--model", "demo:healthy", "--out", "x"], "no prepared data set at /no/such"),
+        (["train", "SET", "--model", "/no/model", "--out", "x"], "no checkpoint at /no/model"),
+        (["train", "SET", "--model", "demo:healthy", "--out", "x", "--beta-m", "-1"], "beta_m > 0 and a > 0"),
+        (["prepare", "EMPTY", "--model", "demo:healthy", "--out", "x"], "holds no videos"),
+    ],
+)
+def test_errors_are_one_line(clips, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    names = {"SET": clips, "EMPTY": tmp_path / "empty", "x": tmp_path / "x"}
+    with pytest.raises(SystemExit, match=message):
+        do(*(names.get(a, a) for a in arguments))
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_layout_of_an_image_only_checkpoint_is_kept(tmp_path):
+    """SVD's: the network under model.diffusion_model., VAE and image encoder beside it, untouched."""
+    from cil_pack.nodes.training.train import save_checkpoint
+
+    made = model.load("healthy")[0]
+    network = {k: v.clone() for k, v in made.model.diffusion_model.state_dict().items()}
+    beside = {"first_stage_model.decoder.conv_in.weight": torch.randn(2, 2), "conditioner.embedders.0.open_clip.model.visual.proj": torch.randn(3).half()}
+    source = {f"model.diffusion_model.{k}": v.half() for k, v in network.items()} | beside
+    save_file(source, tmp_path / "svd.safetensors")
+    trained = {k: v + 0.5 for k, v in network.items()}
+    save_checkpoint(trained, made, str(tmp_path / "svd.safetensors"), tmp_path / "tuned.safetensors", {"format": "pt"})
+    written = load_file(tmp_path / "tuned.safetensors")
+    assert {k: v.dtype for k, v in written.items()} == {k: v.dtype for k, v in source.items()}
+    assert all(torch.equal(written[k], v) for k, v in beside.items())
+    again = model.build().load_model_weights(written, "model.diffusion_model.").diffusion_model.state_dict()
+    assert all(torch.allclose(again[k], trained[k].half().float()) for k in trained)
+    with pytest.raises(ValueError, match="has no '.*': the trained weights do not fit"):
+        save_checkpoint({"no.such": torch.zeros(1)}, made, str(tmp_path / "svd.safetensors"), tmp_path / "x.safetensors", {})
+    assert not (tmp_path / "x.safetensors").exists()
