@@ -1,0 +1,118 @@
+"""The noise process of LVDM models: the published tables, the authors' DDIM, and what the network sees."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cil_pack.cil import schedules
+from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.lvdm.model import VARIANTS, T
+from cil_pack.nodes.lvdm.sampling import RescaledDiscrete, sampling_for
+from safetensors.torch import load_file
+
+import comfy.k_diffusion.sampling
+
+GOLDEN = load_file(Path(__file__).parent.parent / "golden" / "lvdm.safetensors")
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: v.name)
+def variant(request):
+    return request.param
+
+
+def host_sampling(variant):
+    return sampling_for(SimpleNamespace(sampling_settings={"zsnr": variant.zsnr, "base_scale": variant.base_scale}), variant.prediction)
+
+
+def published(variant):
+    """alpha_t, sigma_t and s_t of the released configuration: [1000] float64 each.
+
+    Where the terminal SNR is zero the last alpha is the host's stand-in for 0.
+    """
+    bar = GOLDEN["alphas_cumprod zero terminal SNR" if variant.zsnr else "alphas_cumprod ordinary terminal SNR"].clone()
+    if variant.zsnr:
+        assert bar[-1] == 0
+        bar[-1] = 4.8973451890853435e-08
+    s = GOLDEN[f"scale {variant.base_scale}"] if variant.base_scale != 1 else torch.ones_like(bar)
+    return bar.sqrt(), (1 - bar).sqrt(), s
+
+
+def test_the_tables_are_the_published_ones(variant):
+    alpha, sigma, s = published(variant)
+    table = host_sampling(variant).sigmas.double()
+    assert (table / (sigma / (alpha * s)) - 1).abs().max() < 1e-5
+
+
+def test_the_process_is_x_t_in_the_paper_s_terms(variant):
+    """`Sampling.process`: data times alpha s, noise times sigma, the host's x over x_t."""
+    alpha, sigma, s = published(variant)
+    sampling = Sampling(host_sampling(variant))
+    for t in (0, 1, 200, 399, 400, 700, 998):
+        at = sampling.sigma((t + 1) / 1000)
+        process = sampling.process
+        assert process.alpha(at) == pytest.approx(float(alpha[t] * s[t]), rel=1e-5)
+        assert process.sigma(at) == pytest.approx(float(sigma[t]), rel=1e-5)
+        assert process.scale(at) == pytest.approx(1 / float(alpha[t] * s[t]), rel=1e-5)
+        assert (process.signal(at), process.noise(at)) == (pytest.approx(1, rel=1e-6), pytest.approx(at, rel=1e-6))
+
+
+def network(x, t):
+    """Some network of x_t and t, far from linear."""
+    return torch.sin(3 * x + t / 200) + 0.3 * x.flip(-1)
+
+
+def ddim(variant, x, timesteps):
+    """The authors' DDIM at eta = 0 in x_t, from the first timestep to the last one's x_0."""
+    alpha, sigma, s = published(variant)
+    for t, after in zip(timesteps, [*timesteps[1:], None]):
+        out = network(x, t)
+        if variant.prediction == T.V_PREDICTION:
+            eps, scaled = alpha[t] * out + sigma[t] * x, alpha[t] * x - sigma[t] * out
+        else:
+            eps, scaled = out, (x - sigma[t] * out) / alpha[t]
+        x0 = scaled / s[t]
+        x = x0 if after is None else alpha[after] * s[after] * x0 + sigma[after] * eps
+    return x
+
+
+def test_25_euler_steps_are_the_authors_ddim(variant):
+    timesteps = schedules.trailing(1000, 25)
+    host = host_sampling(variant).double()
+    alpha, sigma, s = published(variant)
+    host.sigmas = sigma / (alpha * s)  # the host keeps its tables in float32; the identity needs no such allowance
+    host.log_sigmas = host.sigmas.log()
+    x_t = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def denoise(z, at, **kwargs):
+        return host.calculate_denoised(at, network(host.calculate_input(at, z), float(host.timestep(at)[0])), z)
+
+    sigmas = torch.cat([host.sigmas[timesteps], torch.zeros(1, dtype=torch.float64)])
+    z = host.noise_scaling(sigmas[0], x_t.clone(), torch.zeros_like(x_t), max_denoise=True)
+    assert torch.allclose(host.calculate_input(sigmas[0], z), x_t, rtol=1e-9)  # the network begins with unit noise
+    found = comfy.k_diffusion.sampling.sample_euler(denoise, z, sigmas, disable=True)
+    expected = ddim(variant, x_t, timesteps)
+    assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_between_two_timesteps_the_rescale_lies_between(variant):
+    host = host_sampling(variant)
+    if not isinstance(host, RescaledDiscrete):
+        assert variant.base_scale == 1
+        return
+    a, b = host.sigmas[200].double(), host.sigmas[201].double()
+    low, middle, high = (float(host.factor(v)) for v in (b, (a * b).sqrt(), a))
+    assert low < middle < high and middle == pytest.approx((low + high) / 2, abs=1e-5)
+    outside = host.factor(torch.tensor([1e-6, 1e9]))
+    assert outside.tolist() == pytest.approx([1.0, variant.base_scale])
+
+
+def test_the_ordinary_start_is_unit_noise_and_the_first_answer_is_its_v():
+    """At zero terminal SNR x_0 = -v / s, to the accuracy of the finite last sigma."""
+    variant = next(v for v in VARIANTS if v.name == "DynamiCrafter 1024")
+    host = host_sampling(variant)
+    eps, v = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    z = host.noise_scaling(host.sigma_max, eps, torch.zeros_like(eps), max_denoise=True)
+    assert torch.allclose(host.calculate_input(host.sigma_max[None], z), eps, atol=1e-6)
+    x0 = host.calculate_denoised(host.sigma_max[None], v, z)
+    assert (x0 + v / 0.3).abs().max() < 3e-3 * (v / 0.3).abs().max()
