@@ -35,6 +35,9 @@ NEUTRAL = (1.0, "fraction")
 FAMILIES = (
     Family("demo", (), "demo", "demo.safetensors", 1.0, (50.0, "sigma"), "measured on the demo model"),
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone"),
+    # LVDM: this pack's own classes, see nodes/lvdm/model.py
+    Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)"),
+    Family("VideoCrafter1", ("VideoCrafter1",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for VideoCrafter1 (its image benchmark: 0.92 T)"),
     Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD"),
 )
 

@@ -85,8 +85,9 @@ def variant_of(tensors, name, wanted=AUTOMATIC):
     if "scale_arr" in tensors:
         base = float(tensors["scale_arr"][-1])
         fitting = [v for v in fitting if abs(v.base_scale - base) < 0.01] or fitting
-    if len(fitting) > 1:
-        fitting = [v for v in fitting if v.name.split()[-1] in name] or fitting
+    for part in reversed(name.split("/")):  # the file's name, then its folder's
+        if len(fitting) > 1:
+            fitting = [v for v in fitting if v.name.split()[-1] in part] or fitting
     if len(fitting) > 1:
         raise ValueError(f"{name} may be {names}: they have the same tensors, and neither the file's noise tables nor its name says which. Choose it in `variant`; a wrong choice gives wrong contrast")
     return fitting[0]

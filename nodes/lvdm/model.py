@@ -37,6 +37,11 @@ class Variant:
     base_scale: float
     fps: int
 
+    @property
+    def sampling_settings(self):
+        """As the host's noise processes take them."""
+        return {"zsnr": self.zsnr, "base_scale": self.base_scale}
+
     def __str__(self):
         noise = f"{'v' if self.prediction == T.V_PREDICTION else 'eps'}-prediction, {'zero terminal SNR' if self.zsnr else 'ordinary noise schedule'}"
         return f"{self.name} ({noise}, dynamic rescale {'to ' + format(self.base_scale, 'g') if self.base_scale != 1 else 'off'})"
@@ -105,7 +110,7 @@ class LVDMConfig(comfy.supported_models.SD20):
     def __init__(self, variant, unet_config):
         super().__init__(unet_config)
         self.variant = variant
-        self.sampling_settings = {"zsnr": variant.zsnr, "base_scale": variant.base_scale}
+        self.sampling_settings = variant.sampling_settings
 
     def model_type(self, state_dict, prefix=""):
         return self.variant.prediction

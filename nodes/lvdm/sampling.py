@@ -81,7 +81,7 @@ class RescaledDiscreteV(RescaledDiscrete, RescaledV):
 
 
 def sampling_for(model_config, model_type):
-    """The `model_sampling` of a model. model_config.sampling_settings: zsnr and base_scale, 1 = no rescale."""
+    """The `model_sampling` of a model. model_config.sampling_settings: zsnr, and base_scale, where 1 means no rescale."""
     if model_config.sampling_settings["base_scale"] == 1:
         return comfy.model_base.model_sampling(model_config, model_type)
     v = model_type == comfy.model_base.ModelType.V_PREDICTION

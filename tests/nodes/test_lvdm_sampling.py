@@ -1,7 +1,6 @@
 """The noise process of LVDM models: the published tables, the authors' DDIM, and what the network sees."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ def variant(request):
 
 
 def host_sampling(variant):
-    return sampling_for(SimpleNamespace(sampling_settings={"zsnr": variant.zsnr, "base_scale": variant.base_scale}), variant.prediction)
+    return sampling_for(variant, variant.prediction)
 
 
 def published(variant):
