@@ -1,19 +1,14 @@
 """The noise process of LVDM models: the published tables, the authors' DDIM, and what the network sees."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from cil_pack.cil import schedules
 from cil_pack.nodes.host import Sampling
-from cil_pack.nodes.lvdm.model import VARIANTS, T
+from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.lvdm.sampling import RescaledDiscrete, sampling_for
-from safetensors.torch import load_file
+from lvdm_ddim import ddim, published
 
 import comfy.k_diffusion.sampling
-
-GOLDEN = load_file(Path(__file__).parent.parent / "golden" / "lvdm.safetensors")
-
 
 @pytest.fixture(params=VARIANTS, ids=lambda v: v.name)
 def variant(request):
@@ -22,19 +17,6 @@ def variant(request):
 
 def host_sampling(variant):
     return sampling_for(variant, variant.prediction)
-
-
-def published(variant):
-    """alpha_t, sigma_t and s_t of the released configuration: [1000] float64 each.
-
-    Where the terminal SNR is zero the last alpha is the host's stand-in for 0.
-    """
-    bar = GOLDEN["alphas_cumprod zero terminal SNR" if variant.zsnr else "alphas_cumprod ordinary terminal SNR"].clone()
-    if variant.zsnr:
-        assert bar[-1] == 0
-        bar[-1] = 4.8973451890853435e-08
-    s = GOLDEN[f"scale {variant.base_scale}"] if variant.base_scale != 1 else torch.ones_like(bar)
-    return bar.sqrt(), (1 - bar).sqrt(), s
 
 
 def test_the_tables_are_the_published_ones(variant):
@@ -61,20 +43,6 @@ def network(x, t):
     return torch.sin(3 * x + t / 200) + 0.3 * x.flip(-1)
 
 
-def ddim(variant, x, timesteps):
-    """The authors' DDIM at eta = 0 in x_t, from the first timestep to the last one's x_0."""
-    alpha, sigma, s = published(variant)
-    for t, after in zip(timesteps, [*timesteps[1:], None]):
-        out = network(x, t)
-        if variant.prediction == T.V_PREDICTION:
-            eps, scaled = alpha[t] * out + sigma[t] * x, alpha[t] * x - sigma[t] * out
-        else:
-            eps, scaled = out, (x - sigma[t] * out) / alpha[t]
-        x0 = scaled / s[t]
-        x = x0 if after is None else alpha[after] * s[after] * x0 + sigma[after] * eps
-    return x
-
-
 def test_25_euler_steps_are_the_authors_ddim(variant):
     timesteps = schedules.trailing(1000, 25)
     host = host_sampling(variant).double()
@@ -90,7 +58,7 @@ def test_25_euler_steps_are_the_authors_ddim(variant):
     z = host.noise_scaling(sigmas[0], x_t.clone(), torch.zeros_like(x_t), max_denoise=True)
     assert torch.allclose(host.calculate_input(sigmas[0], z), x_t, rtol=1e-9)  # the network begins with unit noise
     found = comfy.k_diffusion.sampling.sample_euler(denoise, z, sigmas, disable=True)
-    expected = ddim(variant, x_t, timesteps)
+    expected = ddim(variant, network, x_t, timesteps)
     assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
