@@ -44,7 +44,11 @@ def boxes(page):
     })""")
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_explicit", "svd_plain", "svd_early_start", "svd_analytic_init"])
+DEMO_AND_SVD = ["demo", "demo_explicit", "svd_plain", "svd_early_start", "svd_analytic_init"]
+LVDM = ["dynamicrafter_plain", "dynamicrafter_early_start", "dynamicrafter_analytic_init", "videocrafter1_early_start"]
+
+
+@pytest.mark.parametrize("name", DEMO_AND_SVD + LVDM)
 def test_a_workflow_opens_whole(page, root, name, artifacts):
     page.problems.clear()
     open_workflow(page, root / "workflows" / f"{name}.json")
