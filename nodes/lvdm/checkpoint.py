@@ -5,7 +5,6 @@ safetensors with or without text encoder, image encoder and VAE, and the authors
 fine-tuned ones, which have the same layout.
 """
 
-import re
 from pathlib import Path
 
 import torch
@@ -34,15 +33,17 @@ def read(path):
     except Exception as error:  # both loaders raise nearly anything on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path.name} cannot be read: {reason}. The file is damaged, incomplete (compare its size with the download's) or no checkpoint") from None
-    found = found.get("module", found)
+    found = found.get("module", found) if isinstance(found, dict) else {}
     tensors = {k.removeprefix(DEEPSPEED): v for k, v in found.items() if torch.is_tensor(v)}
     if "input_blocks.0.0.weight" in tensors:  # a UNet by itself
         outside = (RESAMPLER, VAE, TEXT, VISION)
         tensors = {k if k.startswith(outside) else UNET + k: v for k, v in tensors.items()}
-    return {re.sub(rf"^{UNET}framestride_embed\.", f"{UNET}fps_embedding.", k): v for k, v in tensors.items()}
+    # DynamiCrafter 256 calls the same layers otherwise
+    return {k.replace(f"{UNET}framestride_embed.", f"{UNET}fps_embedding."): v for k, v in tensors.items()}
 
 
 def inside(tensors, prefix):
+    """The tensors below a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
@@ -64,6 +65,7 @@ def check_kind(tensors, name):
 
 
 def unet_summary(unet):
+    """What a UNet's tensors look like, for an error's words."""
     first = unet.get("input_blocks.0.0.weight")
     return f"{len(unet)} tensors" + (f", {first.shape[1]} input channels" if first is not None else "")
 

@@ -125,6 +125,12 @@ def test_a_truncated_file_is_an_error(folder, form):
         load(form)
 
 
+def test_a_file_that_holds_one_tensor_is_an_error(folder):
+    torch.save(torch.zeros(3), folder / "one.ckpt")
+    with pytest.raises(ValueError, match="one.ckpt (cannot be read|holds no UNet)"):
+        load("one.ckpt")
+
+
 def test_a_ckpt_is_never_executed(folder):
     class Trap:
         def __reduce__(self):
