@@ -50,6 +50,19 @@ FLOW = ForwardProcess("flow", alpha=lambda s: 1 - s, sigma=lambda s: s, scale=la
 RFLOW = ForwardProcess("RFlow", alpha=lambda s: 1 / (1 + s), sigma=lambda s: s / (1 + s), scale=lambda s: 1 + s)
 
 
+def rescaled(factor):
+    """A VP process whose data shrink with the noise: x_t = alpha_t s_t x_0 + sigma_t eps (LVDM's dynamic rescale).
+
+    factor(sigma): s_t at the host's sigma = sigma_t / (alpha_t s_t); the host keeps x_t / (alpha_t s_t).
+    """
+    return ForwardProcess(
+        "VP, rescaled",
+        alpha=lambda s: factor(s) * VP.alpha(factor(s) * s),
+        sigma=lambda s: VP.sigma(factor(s) * s),
+        scale=lambda s: VP.scale(factor(s) * s) / factor(s),
+    )
+
+
 def check_fraction(fraction):
     """Raise ValueError unless 0 < fraction <= 1."""
     if not 0 < fraction <= 1:

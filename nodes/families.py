@@ -80,6 +80,8 @@ NO_EVIDENCE = "nobody has measured an early start for {}: the start is left alon
 
 SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
 SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
+DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",))
+VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",))
 # I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1
 WAN_LAYOUTS = ("mask4 image", "control mask4 image", "control image", "image")
 WAN = ImageInput(layouts=WAN_LAYOUTS, tokens=("clip_fea",))
@@ -100,6 +102,9 @@ FAMILIES = (
     Family("demo", (), "demo", "demo.safetensors", 1.0, (50.0, "sigma"), "measured on the demo model", SVD, 100.0),
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone", SV3D),
     Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
+    # this pack's own classes, see lvdm/model.py
+    Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)", DYNAMICRAFTER, 100.0),
+    Family("VideoCrafter1", ("VideoCrafter1",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for VideoCrafter1 (its image benchmark: 0.92 T)", VIDEOCRAFTER1, 25.0),
     unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE),
     unmeasured("Wan 2.2 5B", ("WAN22",), "wan22", WAN22_5B),
     unmeasured("Wan", ("WAN21",), "wan21", WAN),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras

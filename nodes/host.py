@@ -21,6 +21,7 @@ import comfy.utils
 
 from ..cil import forward, schedules
 from .families import SPACES, family_of
+from .lvdm.sampling import RescaledDiscrete
 
 log = logging.getLogger("cil")
 
@@ -66,6 +67,8 @@ class Sampling:
     def process(self):
         """The forward process, by the host's classes; one the pack does not know is measured."""
         kinds = comfy.model_sampling
+        if isinstance(self.host, RescaledDiscrete):
+            return forward.rescaled(self._rescale)
         if isinstance(self.host, kinds.CONST):
             return forward.FLOW
         if isinstance(self.host, kinds.COSMOS_RFLOW):
@@ -79,6 +82,12 @@ class Sampling:
             sigma=lambda s: self._scaled(s, noise=1, latent=0),
             scale=lambda s: 1.0,
         )
+
+    def _rescale(self, sigma):
+        """The dynamic rescale's s at a sigma, a number or a tensor."""
+        if torch.is_tensor(sigma):
+            return self.host.factor(sigma)
+        return float(self.host.factor(torch.tensor(sigma, dtype=torch.float64)))
 
     def _scaled(self, sigma, noise, latent, max_denoise=False):
         """The host's `noise_scaling` of two numbers."""

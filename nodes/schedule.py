@@ -9,7 +9,7 @@ from .host import START_AS, Sampling, model_family, say, scheduler_names, start_
 LAYOUTS = ["all steps below the start", "cut the full schedule"]
 
 START_TOOLTIPS = {
-    "start_as": "What `start` means. family preset: the default for this model (the paper's sigma 100 for SVD; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself.",
+    "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself.",
     "start": "Where sampling starts; not used with 'family preset'. As a fraction: 1.0 changes nothing, 0.96 is the paper's setting for DynamiCrafter and VideoCrafter1. As a sigma: 100 is the paper's setting for SVD (its maximum, 700, changes nothing). Lower gives more motion and, too low, breaks the picture.",
 }
 

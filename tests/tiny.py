@@ -5,6 +5,7 @@ answer is without interest here.
 """
 
 import torch
+from cil_pack.nodes.lvdm.sampling import sampling_for
 
 import comfy.latent_formats
 import comfy.model_base
@@ -31,6 +32,8 @@ KINDS = {
     "eps": (T.EPS, {}, SD, FRAMES),
     "v": (T.V_PREDICTION, {}, SD, FRAMES),
     "v zsnr": (T.V_PREDICTION, {"zsnr": True}, SD, FRAMES),
+    "eps rescaled": (T.EPS, {"zsnr": False, "base_scale": 0.7}, SD, FRAMES),  # VideoCrafter1
+    "v rescaled zsnr": (T.V_PREDICTION, {"zsnr": True, "base_scale": 0.3}, SD, FRAMES),  # DynamiCrafter 1024
     "eps 5-D": (T.EPS, {}, SD, (2, 4, 5, 8, 12)),
     "continuous v": (T.V_PREDICTION_CONTINUOUS, {"sigma_max": 500.0, "sigma_min": 0.03}, SD, FRAMES),
     "EDM": (T.EDM, {"sigma_max": 80.0, "sigma_min": 0.002, "sigma_data": 0.5}, SD, (1, 4, 5, 8, 12)),
@@ -53,6 +56,8 @@ def model(kind):
         sampling_settings = settings
 
     base = comfy.model_base.BaseModel(Config(Config.unet_config), model_type)
+    if "base_scale" in settings:
+        base.model_sampling = sampling_for(base.model_config, model_type)
     base.diffusion_model = Zeros()
     patcher = comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
     return patcher, {"samples": torch.zeros(shape)}

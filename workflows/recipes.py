@@ -8,6 +8,17 @@ SVD_XT = {
     "directory": "checkpoints",
 }
 
+DYNAMICRAFTER_512 = {
+    "name": "dynamicrafter_512.ckpt",
+    "url": "https://huggingface.co/Doubiiu/DynamiCrafter_512/resolve/main/model.ckpt",
+    "directory": "checkpoints",
+}
+VIDEOCRAFTER1 = {
+    "name": "videocrafter1_i2v_512.ckpt",
+    "url": "https://huggingface.co/VideoCrafter/Image2Video-512/resolve/main/model.ckpt",
+    "directory": "checkpoints",
+}
+
 
 def _demo_source(g, checkpoint, bucket=200):
     """Loader, scene and conditioning of the demo."""
@@ -21,10 +32,10 @@ def _demo_source(g, checkpoint, bucket=200):
     return loader, scene, cond
 
 
-def _ksampler(g, model, cond, title=None, seed=1, steps=25, cfg=1.0):
+def _ksampler(g, model, cond, title=None, seed=1, steps=25, cfg=1.0, sampler="euler", scheduler="karras"):
     return g.node(
         "KSampler", title=title, model=model, positive=cond["positive"], negative=cond["negative"], latent_image=cond["latent"],
-        seed=seed, steps=steps, cfg=cfg, sampler_name="euler", scheduler="karras", denoise=1.0,
+        seed=seed, steps=steps, cfg=cfg, sampler_name=sampler, scheduler=scheduler, denoise=1.0,
     )  # fmt: skip
 
 
@@ -76,9 +87,9 @@ def _svd_source(g):
     return loader, cond, guided
 
 
-def _save(g, samples, loader, prefix, fps=6.0):
+def _save(g, samples, vae, prefix, fps=6.0):
     g.column()
-    decoded = g.node("VAEDecode", samples=samples, vae=loader["VAE"])
+    decoded = g.node("VAEDecode", samples=samples, vae=vae)
     video = g.node("CreateVideo", images=decoded["IMAGE"], fps=fps)
     g.column()
     g.node("SaveVideo", video=video["VIDEO"], filename_prefix=f"cil/{prefix}", format="mp4", codec="h264", size=(520, 420))
@@ -90,7 +101,7 @@ def svd_plain():
     loader, cond, guided = _svd_source(g)
     g.column()
     sampled = _ksampler(g, guided["MODEL"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader, "svd_plain")
+    _save(g, sampled["LATENT"], loader["VAE"], "svd_plain")
     return g
 
 
@@ -105,7 +116,7 @@ def svd_early_start():
     early = g.node("CILEarlyStart", model=guided["MODEL"])
     g.column()
     sampled = _ksampler(g, early["model"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader, "svd_early_start")
+    _save(g, sampled["LATENT"], loader["VAE"], "svd_early_start")
     return g
 
 
@@ -127,7 +138,7 @@ def svd_analytic_init():
     sampled = g.node(
         "SamplerCustomAdvanced", noise=start["noise"], guider=guider["GUIDER"], sampler=sampler["SAMPLER"], sigmas=sigmas["sigmas"], latent_image=start["latent"]
     )
-    _save(g, sampled["output"], loader, "svd_analytic_init")
+    _save(g, sampled["output"], loader["VAE"], "svd_analytic_init")
     return g
 
 
@@ -302,10 +313,97 @@ def svd_train():
     g.column()
     sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
     _save(g, sampled["LATENT"], loader, "svd_train")
+
+
+def _lvdm_source(g, checkpoint, prompt, fps):
+    """Loader, texts, picture and conditioning of DynamiCrafter or VideoCrafter1."""
+    loader = g.node("CILLoadDynamiCrafter", ckpt_name=checkpoint["name"], models=[checkpoint], size=(370, 170))
+    image = g.node("LoadImage", image="example.png", size=(370, 380))
+    g.column()
+    text, nothing = (g.node("CLIPTextEncode", title=title, clip=loader["clip"], text=words, size=(370, 150)) for title, words in (("What happens", prompt), ("Negative: empty", "")))
+    g.column()
+    cond = g.node(
+        "CILDynamiCrafterConditioning", positive=text["CONDITIONING"], negative=nothing["CONDITIONING"], clip_vision=loader["clip_vision"],
+        vae=loader["vae"], image=image["IMAGE"], width=512, height=320, frames=16, fps=fps,
+    )  # fmt: skip
+    return loader, cond
+
+
+LVDM_SAMPLING = {"steps": 50, "sampler": "euler_ancestral", "scheduler": "simple"}  # the authors' DDIM: eta 1, trailing timesteps
+PROMPT = "a person walking, camera moving slowly"
+
+
+def dynamicrafter_plain():
+    g = Graph("dynamicrafter_plain", "DynamiCrafter 512 as its authors run it")
+    g.note(
+        "## DynamiCrafter 512, plain\n\nPut the released `model.ckpt` into `models/checkpoints` as `dynamicrafter_512.ckpt` and choose a picture. "
+        "All parts come out of that one file.\n\n1024: its checkpoint, 1024 x 576, fps 10. Interpolation: its checkpoint, an end image, fps 5.",
+        (370, 210),
+    )
+    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
+    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    g.column()
+    sampled = _ksampler(g, guided["MODEL"], cond, cfg=7.5, **LVDM_SAMPLING)
+    _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_plain", fps=8.0)
+    return g
+
+
+def dynamicrafter_early_start():
+    g = Graph("dynamicrafter_early_start", "DynamiCrafter 512 with the early start, one node")
+    g.note(
+        "## DynamiCrafter 512 + Early Start\n\nThe plain graph with one node more. The preset starts at 0.96 of T, the paper's setting, with Analytic-Init.\n\n"
+        "Too still? Set `start_as` to *fraction* and try 0.92. Broken picture? Go up again.",
+        (370, 190),
+    )
+    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
+    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    early = g.node("CILEarlyStart", model=guided["MODEL"])
+    g.column()
+    sampled = _ksampler(g, early["model"], cond, cfg=7.5, **LVDM_SAMPLING)
+    _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_early_start", fps=8.0)
+    return g
+
+
+def dynamicrafter_analytic_init():
+    g = Graph("dynamicrafter_analytic_init", "DynamiCrafter 512 with truncated sigmas and Analytic-Init, explicit nodes")
+    g.note(
+        "## DynamiCrafter 512, explicit nodes\n\n**Truncated Sigma Schedule** lays the authors' trailing timesteps below 0.96 of T. **Analytic Init Latent** makes mean and noise for that start, "
+        "with the model's dynamic rescale in it.",
+        (370, 190),
+    )
+    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
+    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    g.column()
+    sigmas = g.node("TruncatedSigmaSchedule", model=guided["MODEL"], scheduler="trailing (paper)", steps=50)
+    moments = g.node("CILLoadMoments", moments_name="sd.safetensors")
+    start = g.node("AnalyticInitLatent", model=guided["MODEL"], latent=cond["latent"], sigmas=sigmas["sigmas"], moments=moments["moments"], seed=1)
+    g.column()
+    guider = g.node("CFGGuider", model=guided["MODEL"], positive=cond["positive"], negative=cond["negative"], cfg=7.5)
+    sampler = g.node("KSamplerSelect", sampler_name="euler_ancestral")
+    sampled = g.node(
+        "SamplerCustomAdvanced", noise=start["noise"], guider=guider["GUIDER"], sampler=sampler["SAMPLER"], sigmas=sigmas["sigmas"], latent_image=start["latent"]
+    )
+    _save(g, sampled["output"], loader["vae"], "dynamicrafter_analytic_init", fps=8.0)
+    return g
+
+
+def videocrafter1_early_start():
+    g = Graph("videocrafter1_early_start", "VideoCrafter1 image-to-video with the early start")
+    g.note(
+        "## VideoCrafter1 + Early Start\n\nPut the released image-to-video `model.ckpt` into `models/checkpoints` as `videocrafter1_i2v_512.ckpt`. "
+        "The preset starts at 0.96 of T, the paper's setting; bypass Early Start for the plain model.",
+        (370, 170),
+    )
+    loader, cond = _lvdm_source(g, VIDEOCRAFTER1, PROMPT, fps=8)
+    early = g.node("CILEarlyStart", model=loader["model"])
+    g.column()
+    sampled = _ksampler(g, early["model"], cond, cfg=12.0, **LVDM_SAMPLING)
+    _save(g, sampled["LATENT"], loader["vae"], "videocrafter1_early_start", fps=8.0)
     return g
 
 
 WORKFLOWS = (
     *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
     *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, svd_train, estimate_moments),
+    *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, videocrafter1_early_start),
 )

@@ -2,7 +2,8 @@ import pytest
 import torch
 from cil_pack.cil import forward
 
-PROCESSES = [forward.VE, forward.VP, forward.FLOW, forward.RFLOW]
+RESCALED = forward.rescaled(lambda s: 1 / (1 + 0.1 * s))
+PROCESSES = [forward.VE, forward.VP, forward.FLOW, forward.RFLOW, RESCALED]
 
 
 def vp_table(T=1000):
@@ -18,10 +19,19 @@ def test_vp_preserves_variance():
 
 def test_host_space_of_vp_and_rflow_looks_like_ve():
     """Dividing Eq. 1 by alpha_t leaves x_0 + sigma_host eps."""
-    for process in (forward.VP, forward.RFLOW, forward.VE):
+    for process in (forward.VP, forward.RFLOW, forward.VE, RESCALED):
         for sigma in (0.01, 0.7, 80.0):
             assert process.signal(sigma) == pytest.approx(1, rel=1e-12)
             assert process.noise(sigma) == pytest.approx(sigma, rel=1e-12)
+
+
+def test_the_dynamic_rescale_shrinks_the_data_alone():
+    """alpha = alpha_t s_t with alpha_t^2 + sigma_t^2 = 1; a factor of 1 is plain VP."""
+    for sigma in (0.03, 1.0, 14.6):
+        s = 1 / (1 + 0.1 * sigma)
+        assert (RESCALED.alpha(sigma) / s) ** 2 + RESCALED.sigma(sigma) ** 2 == pytest.approx(1, rel=1e-12)
+        assert RESCALED.sigma(sigma) / RESCALED.alpha(sigma) == pytest.approx(sigma, rel=1e-12)
+        assert forward.rescaled(lambda s: 1.0).alpha(sigma) == pytest.approx(forward.VP.alpha(sigma), rel=1e-12)
 
 
 def test_flow_goes_in_a_straight_line():
