@@ -243,7 +243,7 @@ def svd_probe():
     early = g.node("CILEarlyStart", model=guided["MODEL"], start_as="sigma", start=probe["start_sigma"])
     sampled = _ksampler(g, early["model"], cond, steps=20, cfg=2.5)
     g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
-    _save(g, sampled["LATENT"], loader, "svd_probe")
+    _save(g, sampled["LATENT"], loader["VAE"], "svd_probe")
     return g
 
 
@@ -312,7 +312,8 @@ def svd_train():
     g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise", steps=1000)
     g.column()
     sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader, "svd_train")
+    _save(g, sampled["LATENT"], loader["VAE"], "svd_train")
+    return g
 
 
 def _lvdm_source(g, checkpoint, prompt, fps):
