@@ -15,32 +15,19 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="the page's tests need Chro
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
-FILES = ("ckpt_name", "image", "file")  # widgets whose files a user has and this machine has not
-
-
 @pytest.fixture(scope="module")
-def browser():
+def page(host):
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
+        page = browser.new_page(viewport={"width": 2800, "height": 1500})
+        page.problems = []
+        page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: page.problems.append(str(e)))
+        page.goto(host.url, timeout=120_000)
+        page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
+        page.wait_for_timeout(3000)
+        yield page
         browser.close()
-
-
-def opened(browser, host):
-    """A new page of the host, once it is ready; what goes wrong in it is kept in `problems`."""
-    page = browser.new_page(viewport={"width": 2800, "height": 1500})
-    page.problems = []
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.goto(host.url, timeout=120_000)
-    page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
-    page.wait_for_timeout(3000)
-    return page
-
-
-@pytest.fixture(scope="module")
-def page(browser, host):
-    return opened(browser, host)
 
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
@@ -59,24 +46,6 @@ def boxes(page):
     })""")
 
 
-def out_of_range(page):
-    """Widgets of the open graph whose value the page would not offer."""
-    widgets = page.evaluate("""() => window.app.graph._nodes.flatMap(n => (n.widgets || []).map(w => {
-        const {min, max, values} = w.options || {};
-        const offered = typeof values === "function" ? values(w, n) : values;
-        return {node: n.type, name: w.name, kind: w.type, value: w.value, min, max, offered: Array.isArray(offered) ? offered : null};
-    }))""")
-    wrong = []
-    for w in widgets:
-        if w["kind"] == "number":
-            right = (w["min"] is None or w["min"] <= w["value"]) and (w["max"] is None or w["value"] <= w["max"])
-        else:
-            right = w["kind"] != "combo" or w["offered"] is None or w["name"] in FILES or w["value"] in w["offered"]
-        wrong += [] if right else [f"{w['node']}.{w['name']} = {w['value']}"]
-    assert any(w["kind"] == "number" and w["max"] is not None for w in widgets) and any(w["offered"] for w in widgets)
-    return wrong
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_a_workflow_opens_whole(page, path, artifacts):
     name = path.stem
@@ -91,7 +60,6 @@ def test_a_workflow_opens_whole(page, path, artifacts):
         for b in found[i + 1 :]:
             apart = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"] or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
             assert apart, f"{a['type']} and {b['type']} overlap in {name}"
-    assert not out_of_range(page)
     # the page asks its makers' server about node packs, which its own policy forbids offline
     assert not [p for p in page.problems if "Content Security Policy" not in p]
 
@@ -106,56 +74,6 @@ def test_every_workflow_has_a_small_thumbnail(host):
         data = host.request(f"/api/workflow_templates/comfyui-cil/{path.stem}.jpg")
         assert len(data) < 40_000, f"{path.stem}.jpg"
         assert Image.open(io.BytesIO(data)).size == (512, 512)
-
-
-def test_the_template_browser_shows_them(page, artifacts):
-    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("comfyui-cil").first.click(timeout=30_000)
-    shown = "[...document.images].filter(i => i.src.includes('/workflow_templates/comfyui-cil/') && i.complete && i.naturalWidth > 0)"
-    page.wait_for_function(f"() => {shown}.length >= 8", timeout=60_000)  # it loads more of them as one scrolls
-    page.screenshot(path=artifacts / "templates.png")
-    page.keyboard.press("Escape")
-    page.wait_for_timeout(800)
-
-
-def show_help(page, kind):
-    """Open a node's help in the page as a user does: select the node, press its info button."""
-    page.evaluate("""kind => {
-        window.app.graph.clear();
-        const node = window.LiteGraph.createNode(kind);
-        node.pos = [600, 300];
-        window.app.graph.add(node);
-        window.app.canvas.ds.reset();
-        window.app.canvas.selectItems([node]);
-    }""", kind)
-    page.get_by_test_id("info-button").click(timeout=30_000)
-
-
-def test_a_help_page_renders_with_its_picture(page, artifacts):
-    show_help(page, "CILEarlyStart")
-    page.get_by_role("heading", name="What it does").wait_for(timeout=30_000)
-    page.wait_for_function("() => [...document.images].some(i => i.src.endsWith('/docs/leakage-levels.jpg') && i.naturalWidth > 0)", timeout=30_000)
-    page.screenshot(path=artifacts / "help.png")
-
-
-def test_the_page_in_chinese(browser, host, root, artifacts):
-    defs = json.loads((root / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))["CILEarlyStart"]
-    host.request("/settings/Comfy.Locale", "zh")
-    try:
-        page = opened(browser, host)
-        show_help(page, "CILEarlyStart")
-        page.get_by_role("heading", name="它做什么").wait_for(timeout=30_000)
-        page.screenshot(path=artifacts / "chinese.png")
-        seen = page.evaluate("""() => {
-            const [node] = window.app.graph._nodes;
-            return {title: node.title, inputs: node.inputs.map(i => [i.name, i.localized_name]), outputs: node.outputs.map(o => o.localized_name)};
-        }""")
-        page.close()
-    finally:
-        host.request("/settings/Comfy.Locale", "en")
-    assert seen["title"] == defs["display_name"]
-    assert dict(seen["inputs"])["start"] == defs["inputs"]["start"]["name"]
-    assert seen["outputs"] == [defs["outputs"]["0"]["name"]]
 
 
 def test_the_demo_runs_from_the_page(page, root, host, artifacts):
