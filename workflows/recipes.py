@@ -403,8 +403,21 @@ def videocrafter1_early_start():
     return g
 
 
+def dynamicrafter_wrapper_noise():
+    g = Graph("dynamicrafter_wrapper_noise", "Analytic-Init for kijai's DynamiCrafter wrapper")
+    g.note(
+        "## For the old wrapper\n\nThese two nodes make what the sampler of *ComfyUI-DynamiCrafterWrapper* (another pack, not needed by this one) takes as `init_noise`, for any size and number of frames.\n\n"
+        "Copy them into your graph and connect **init_noise** there. On their own they run nothing.",
+        (380, 230),
+    )
+    moments = g.node("CILLoadMoments", moments_name="sd.safetensors")
+    g.column()
+    g.node("CILDynamiCrafterWrapperNoise", moments=moments["moments"])
+    return g
+
+
 WORKFLOWS = (
     *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
     *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, svd_train, estimate_moments),
-    *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, videocrafter1_early_start),
+    *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_wrapper_noise, videocrafter1_early_start),
 )
