@@ -40,7 +40,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", choices=["leaking", "healthy"], action="append", help="default: both")
     parser.add_argument("--quick", action="store_true", help="4 clips a row, nothing written")
-    parser.add_argument("--seeds", type=int, default=32, help="clips a row; each seed animates one of the pictures in turn")
+    parser.add_argument("--seeds", type=int, default=16, help="clips a row; each seed animates one of the pictures in turn")
     parser.add_argument("--images", type=int, default=4)
     options = parser.parse_args(arguments)
     images, seeds = (2, 4) if options.quick else (options.images, options.seeds)

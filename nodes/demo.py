@@ -15,7 +15,7 @@ class LoadDemoModel(io.ComfyNode):
             category="image-to-video motion/demo",
             description="A tiny image-to-video model of SVD's architecture, trained on moving sprites: to try the nodes in seconds, without a download. It is a demo and knows nothing else.",
             inputs=[
-                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: trained with the noise shifted up, it hardly moves (the patient). healthy: the same recipe with ordinary noise, it moves as asked (the control)."),
+                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: hardly trained at the highest noise levels, where it copies its image (the patient). healthy: the same recipe with training noise where motion is decided (the control)."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The image-to-video model, for any sampler."),

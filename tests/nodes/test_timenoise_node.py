@@ -1,6 +1,7 @@
 """TimeNoiseCondition: what the network of every family sees, channel by channel and frame by frame."""
 
 import family_models
+import lvdm_tiny
 import pytest
 import torch
 from cil_pack.cil.timenoise import TimeNoise, generator_for
@@ -64,6 +65,26 @@ def test_the_model_sees_the_image_plus_beta_eps_and_nothing_else_changes(models,
     for other in plain.calls[0]:
         if other not in (key, "y"):
             assert torch.equal(plain.of(other, 0), seen.of(other, 0)), other
+
+
+def test_dynamicrafter_sees_one_noise_on_the_image_beside_every_frame():
+    model, (positive, negative, latent) = lvdm_tiny.model("DynamiCrafter 512"), lvdm_tiny.picture_conditioning()
+    out, _, _ = noised(model, positive, negative)
+    _, plain = sample(model, positive, negative, latent, steps=1)
+    _, seen = sample(out, positive, negative, latent, steps=1)
+    before, after = plain.of("x", 0), seen.of("x", 0)
+    eps = torch.randn((1, *before[:, 4:].shape[1:]), generator=generator_for(SEED, "image"))
+    assert torch.allclose(after[:, 4:], before[:, 4:] + LEVEL * eps, atol=2e-5)
+    assert torch.equal(after[:, :4], before[:, :4])
+
+
+def test_videocrafter1_takes_its_image_as_tokens_only(said):
+    model, (positive, negative, latent) = lvdm_tiny.model("VideoCrafter1 512"), lvdm_tiny.picture_conditioning()
+    out, _, _ = noised(model, positive, negative)
+    assert "this conditioning holds no image that can be noised" in said[-1]
+    tokens, _, _ = noised(model, positive, negative, tokens=True)
+    plain, *others = (sample(m, positive, negative, latent, steps=1)[0] for m in (model, out, tokens))
+    assert torch.equal(plain, others[0]) and not torch.equal(plain, others[1])
 
 
 @pytest.mark.parametrize("name", PLACES)
