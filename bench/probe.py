@@ -1,4 +1,4 @@
-"""Does the probe tell the leaking demo model from the healthy one, and is its start a good one? `python run.py do bench.probe`.
+"""What the probe says of the demo models, and is its start a good one? `python run.py do bench.probe`.
 
 Writes bench/results/probe.md: leakage on held-out clips, beside that of the data's exact
 denoiser; then clips sampled from the suggested start and from the ordinary one (more starts:

@@ -1,4 +1,4 @@
-"""The demo: a small SVD that leaks, one that does not, and clips with a known truth."""
+"""The demo: two small SVDs that differ in their training noise, and clips with a known truth."""
 
 import torch
 from comfy_api.latest import io
@@ -15,7 +15,7 @@ class LoadDemoModel(io.ComfyNode):
             category="image-to-video motion/demo",
             description="A tiny image-to-video model of SVD's architecture, trained on moving sprites: to try the nodes in seconds, without a download. It is a demo and knows nothing else.",
             inputs=[
-                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: hardly trained at the highest noise levels, where it copies its image (the patient). healthy: the same recipe with training noise where motion is decided (the control)."),
+                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: hardly trained at the highest noise levels, meant to leak; by the probe it does not (demo/README.md). healthy: the same recipe with the training noise where motion is decided."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The image-to-video model, for any sampler."),

@@ -41,7 +41,7 @@ def idle_settings(negative, cfg, second_images, control, vae, flow):
     notes = {
         "cfg is not used: connect negative": negative is None and cfg != 1,
         "negative is not used at cfg 1": negative is not None and cfg == 1,
-        "control is not used: a second clip is connected": second_images is not None and control != HALF_SPEED,
+        "control is not used: a second clip is connected": second_images is not None and control != FROZEN,
         "flow is not used: without vae no picture is scored": vae is None and flow != DIS,
     }
     return [note for note, idle in notes.items() if idle]
@@ -133,7 +133,7 @@ class LeakageProbe(io.ComfyNode):
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE: encodes images and decodes predictions for the sheet. Not needed for a latent clip without pictures."),
                 io.Latent.Input("latent", optional=True, tooltip="The clip as latents, instead of images."),
                 io.Image.Input("second_images", optional=True, tooltip="A clip that begins with the same frame and then moves differently. Unconnected: made from the first, see control."),
-                io.Combo.Input("control", options=[HALF_SPEED, FROZEN], default=HALF_SPEED, tooltip="The second clip where none is connected: the first at half its speed (more plausible to a model), or its frozen first frame (a larger difference)."),
+                io.Combo.Input("control", options=[FROZEN, HALF_SPEED], default=FROZEN, tooltip="The second clip where none is connected: the frozen first frame of the first, or the first at half its speed. A model that knows its speed from elsewhere (a motion bucket) may rightly not believe in the second, so a real second clip says more."),
                 io.Float.Input("cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale, with negative connected. 1 = the conditional prediction alone."),
                 io.Int.Input("levels", default=12, min=2, max=100, tooltip="Number of noise levels, evenly spaced in M / T. More: a finer curve, longer."),
                 io.Float.Input("from_fraction", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="Lowest level as a fraction of T, itself left out. 0 = the whole schedule."),

@@ -58,9 +58,9 @@ def demo():
     g = Graph("demo", "Early start on the demo model")
     g.note(
         "## More motion, on a model that needs no download\n\n"
-        "Press **Run**. The same picture is animated twice by a small demo model that *leaks*: it copies its image and hardly moves. "
+        "Press **Run**. The same picture is animated twice by a small demo model, which moves more slowly than it was asked to. "
         "The second sampler gets the model through **Early Start**.\n\n"
-        "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, the checkpoint *healthy* (it has nothing to cure).\n\n"
+        "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, the checkpoint *healthy*.\n\n"
         "It is a demo: the figures hold for this model only.",
         (380, 300),
     )
@@ -192,7 +192,7 @@ def demo_probe():
         "## Where should this model start?\n\n"
         "**Leakage Probe** takes a true clip and looks, level by level, how much of its motion the model reads out of the noisy clip. "
         "From that follows a start, which goes straight into **Early Start**.\n\n"
-        "Try the checkpoint *healthy*: the probe leaves its start alone.",
+        "The demo's models read what there is to read: the probe leaves their start alone. Lower `start` in Early Start by hand to compare.",
         (380, 230),
     )
     loader, scene, cond = _demo_source(g, "leaking")

@@ -121,7 +121,7 @@ def test_the_probes_idle_settings():
     ):
         (note,) = nodes_probe.idle_settings(**(acting | change))
         assert idle in note
-    assert nodes_probe.idle_settings(None, 1.0, object(), nodes_probe.HALF_SPEED, None, DIS) == []
+    assert nodes_probe.idle_settings(None, 1.0, object(), nodes_probe.FROZEN, None, DIS) == []
 
 
 def test_a_sweep_over_a_model_with_early_start_is_refused():
