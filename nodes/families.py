@@ -99,7 +99,7 @@ def unmeasured(key, classes, space, image=ImageInput()):
 
 
 FAMILIES = (
-    Family("demo", (), "demo", "demo.safetensors", 1.0, (10.0, "sigma"), "measured on the demo models: the least error of speed", SVD, 100.0),
+    Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured on the demo models", SVD, 100.0),
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone", SV3D),
     Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
     # this pack's own classes, see lvdm/model.py

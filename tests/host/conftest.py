@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import video_file
+from cil_pack.demo import scenes
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,9 @@ def host(tmp_path_factory):
     settings.write_text(json.dumps(quiet))
     # the picture that the host's own installation brings, which the SVD workflows show
     shutil.copytree(Path(os.environ["COMFYUI_PATH"]) / "input", base / "input")
+    # and the video that a user would have chosen in svd_probe
+    clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)))[0].movedim(1, -1)
+    video_file.write(base / "input" / "clip.mp4", clip)
     with run.server(base) as running:
         yield running
 

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+import video_file
 from cil_pack.cil import moments as cil_moments
 from cil_pack.demo import scenes
 from PIL import Image
@@ -122,7 +123,7 @@ def test_the_sweep_shows_every_start(host, root):
 def test_moments_of_a_folder_are_estimated_and_saved(host, root, tmp_path):
     for seed in range(3):
         clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(seed)), 16)[0].movedim(1, -1)
-        write_video(tmp_path / f"{seed}.mp4", clip)
+        video_file.write(tmp_path / f"{seed}.mp4", clip)
     prompt = prompt_of(root, "estimate_moments")
     loader = node_id(prompt, "ImageOnlyCheckpointLoader")
     prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
@@ -132,19 +133,6 @@ def test_moments_of_a_folder_are_estimated_and_saved(host, root, tmp_path):
     assert run.error_of(entry) is None
     made = cil_moments.load(host.base / "models" / "cil_moments" / "my_moments.safetensors")
     assert made.count == 3 and made.space == "demo" and made.mean.shape == (4, 8, 16, 16)
-
-
-def write_video(path, clip):
-    """IMAGE frames [t, H, W, 3] as H.264 at 6 frames a second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=6)
-        stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
-        for frame in clip:
-            picture = av.VideoFrame.from_ndarray((frame.clamp(0, 1) * 255).byte().numpy(), format="rgb24")
-            for packet in stream.encode(picture):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
 
 
 def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
@@ -159,7 +147,7 @@ def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
 
 def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_path):
     """In the running host, whose nodes live in inference mode: videos in, a LoRA and a video out."""
-    write_video(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 4)[0].movedim(1, -1))
+    video_file.write(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 4)[0].movedim(1, -1))
     prompt = shorter(prompt_of(root, "svd_train"))
     loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
     prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
