@@ -92,4 +92,6 @@ def test_the_page_sends_the_api_twin(page):
         open_workflow(page, path)
         sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
         twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+        for node in sent.values():
+            node["inputs"].pop("video-preview", None)  # the page's own widget, no input of LoadVideo
         assert {k: (v["class_type"], v["inputs"]) for k, v in sent.items()} == {k: (v["class_type"], v["inputs"]) for k, v in twin.items()}, path.name

@@ -29,8 +29,13 @@ def environment(**more):
 
 
 def do(name, *arguments):
-    """The command in this process, as run.py calls it."""
-    importlib.import_module(f"cil_pack.nodes.training.{name}").main([str(a) for a in arguments])
+    """The command in this process, as run.py calls it; on one thread like the others, since sums differ with their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        importlib.import_module(f"cil_pack.nodes.training.{name}").main([str(a) for a in arguments])
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -42,10 +42,10 @@ NAMES = list(family_models.TINY)
 class TinyModel(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema("TinyModel", inputs=[io.Combo.Input("name", options=NAMES), io.String.Input("label", default="")], outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.ClipVision.Output()])
+        return io.Schema("TinyModel", inputs=[io.Combo.Input("name", options=NAMES), io.String.Input("label", default=""), io.Int.Input("run", default=0)], outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.ClipVision.Output()])
 
     @classmethod
-    def execute(cls, name, label):
+    def execute(cls, name, label, run=0):
         model = family_models.model(name)
         SIGMAS[label] = []
 

@@ -111,7 +111,7 @@ def test_settings_for_videos_on_other_clips(source, changes, idle):
 
 
 def test_the_probes_idle_settings():
-    acting = {"negative": None, "cfg": 1.0, "second_images": None, "control": nodes_probe.FROZEN, "vae": object(), "flow": RAFT_SMALL}
+    acting = {"negative": None, "cfg": 1.0, "second_images": None, "control": nodes_probe.HALF_SPEED, "vae": object(), "flow": RAFT_SMALL}
     assert nodes_probe.idle_settings(**acting) == []
     for change, idle in (
         ({"cfg": 2.5}, "connect negative"),
