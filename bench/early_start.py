@@ -4,12 +4,10 @@ Writes bench/results/early_start_*.md. A quarter of an hour a model on one CPU c
 """
 
 import argparse
-from pathlib import Path
 
-from ..cil import flow, motion
+from ..cil import flow
 from . import sampling
 
-RESULTS = Path(__file__).parent / "results"
 SIGMAS = (100, 20, 10, 5)
 BUCKET = 200
 
@@ -24,14 +22,10 @@ def settings():
 def table(checkpoint, images, seeds):
     demo, dis = sampling.Demo(checkpoint), flow.dis()
     pictures = sampling.held_out(images, BUCKET)
-    rows = ["| start | motion score | speed / asked | speed error (px/frame) | distance to nearest true clip |", "|---|---|---|---|---|"]
+    rows = [f"| start | {sampling.COLUMNS} |", "|---|---|---|---|---|"]
     for name, sigma, analytic in settings():
-        patched, figures = demo.early(sigma, analytic), []
-        for seed in range(seeds):
-            scene = pictures[seed % images : seed % images + 1]
-            sample = demo.sample(scene, seed, patched)
-            figures.append((motion.motion_score(demo.frames(sample), dis), *sampling.judge(sample, scene)))
-        rows.append(f"| {name} | {' | '.join(sampling.pm(column) for column in zip(*figures))} |")
+        columns = sampling.from_start(demo, pictures, seeds, sigma, analytic, dis)
+        rows.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} |")
         print(checkpoint, rows[-1], flush=True)
     return rows
 
@@ -56,5 +50,4 @@ def main(arguments=None):
             "",
             *rows,
         ]
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"early_start_{checkpoint}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        sampling.write_result(f"early_start_{checkpoint}.md", lines)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from ..cil import clips, flow, motion
+from . import sampling
 
-RESULTS = Path(__file__).parent / "results"
 SPEC = clips.ClipSpec(frames=5, fps=6.0, height=225, width=400)
 SIZE = (225, 400)  # half of SVD's, so that RAFT is bearable on a CPU
 
@@ -57,5 +57,4 @@ def main(arguments=None):
     correlation = torch.corrcoef(ranks.T)[0, 1:]
     lines += ["", f"Rank correlation with DIS: {', '.join(f'{n} {c:.2f}' for n, c in zip(list(engines)[1:], correlation.tolist()))}. "
               f"Seconds a pair on the CPU: {', '.join(f'{n} {s / len(columns) / (SPEC.frames - 1):.2f}' for n, s in seconds.items())}."]  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "flows.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sampling.write_result("flows.md", lines)

@@ -1,6 +1,6 @@
 """What the probe says of the demo models, and is its start a good one? `python run.py do bench.probe`.
 
-Writes bench/results/probe.md: leakage on held-out clips, beside that of the data's exact
+Writes bench/results/probe_*.md: leakage on held-out clips, beside that of the data's exact
 denoiser; then clips sampled from the suggested start and from the ordinary one (more starts:
 bench.early_start). With --cost: where the time of a probe goes.
 """
@@ -8,17 +8,15 @@ bench.early_start). With --cost: where the time of a probe goes.
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
-from ..cil import flow, motion
+from ..cil import flow
 from ..demo import latents, scenes
 from ..nodes import probe
 from ..nodes.host import Sampling, SamplingContext
 from . import sampling
 
-RESULTS = Path(__file__).parent / "results"
 BUCKET, LEVELS, DRAWS = 200, 10, 2
 
 
@@ -62,37 +60,24 @@ def leakages(demo, pictures, control):
     return ours, [leak for leak, _ in exact]
 
 
-def from_start(demo, pictures, seeds, sigma):
-    """Motion score, speed / asked, speed error, distance to the nearest true clip: lists over seeds, which animate the pictures in turn."""
-    patched, dis = demo.early(sigma, True), flow.dis()
-    figures = []
-    for seed in range(seeds):
-        scene = pictures[seed % len(pictures) : seed % len(pictures) + 1]
-        sample = demo.sample(scene, seed, patched)
-        figures.append((motion.motion_score(demo.frames(sample), dis), *sampling.judge(sample, scene)))
-    return list(zip(*figures))
-
-
 def report(checkpoint, clips, images, seeds):
-    demo = sampling.Demo(checkpoint)
+    demo, dis = sampling.Demo(checkpoint), flow.dis()
     lines = [f"## {checkpoint}", "", "| second clip | leakage of the model | of the exact denoiser | suggested start (sigma), median |", "|---|---|---|---|"]
-    suggested = []
     for control in ("another heading", probe.HALF_SPEED, probe.FROZEN):
         ours, exact = leakages(demo, sampling.held_out(clips, BUCKET), control)
-        start = statistics.median(s for _, s in ours)
-        suggested.append(start)
+        suggested = statistics.median(s for _, s in ours)
         cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
-        lines.append(f"| {control} | {cells[0]} | {cells[1]} | {start:.3g} |")
+        lines.append(f"| {control} | {cells[0]} | {cells[1]} | {suggested:.3g} |")
         print(checkpoint, lines[-1], flush=True)
-    lines += ["", "| start (sigma) | motion score | speed / asked | speed error (px/frame) | distance to nearest true clip |", "|---|---|---|---|---|"]
+    lines += ["", f"| start (sigma) | {sampling.COLUMNS} |", "|---|---|---|---|---|"]
     starts = {None: "the ordinary one, 700"}
-    if suggested[1] < 699:
-        starts[suggested[1]] = f"{suggested[1]:.3g}, suggested with '{probe.HALF_SPEED}'"
+    if suggested < Sampling.of(demo.model).sigma_max:
+        starts[suggested] = f"{suggested:.3g}, suggested with '{control}', the node's own second clip"
     for sigma, name in starts.items():
-        figures = from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma)
-        lines.append(f"| {name} | {' | '.join(sampling.pm(column) for column in figures)} |")
+        columns = sampling.from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma, True, dis)
+        lines.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} |")
         print(checkpoint, lines[-1], flush=True)
-    return [*lines, ""]
+    return lines
 
 
 def cost():
@@ -143,5 +128,4 @@ def main(arguments=None):
             "",
             *report(checkpoint, options.clips, options.images, options.seeds),
         ]
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"probe_{checkpoint}.md").write_text("\n".join(lines), encoding="utf-8")
+        sampling.write_result(f"probe_{checkpoint}.md", lines)

@@ -1,11 +1,16 @@
-"""What the benchmarks share: sample the demo model through the host, as a graph would."""
+"""What the benchmarks share: sample the demo model through the host, as a graph would, and write down what came."""
+
+from pathlib import Path
 
 import torch
 
+from ..cil import motion
 from ..demo import latents, measure, model, scenes
 from ..nodes.early_start import CILEarlyStart
 
 STEPS = 15
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = "motion score | speed / asked | speed error (px/frame) | distance to nearest true clip"
 
 
 class Demo:
@@ -57,9 +62,14 @@ def mean_and_error(values):
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
+def number(pair):
+    """A mean and its standard error, as a table prints them."""
+    return "{:.3f} ± {:.3f}".format(*pair)
+
+
 def pm(values):
-    """'mean ± standard error' of a column of figures."""
-    return "{:.3f} ± {:.3f}".format(*mean_and_error(values))
+    """`number` of a column of figures."""
+    return number(mean_and_error(values))
 
 
 def judge(sample, scene):
@@ -67,3 +77,19 @@ def judge(sample, scene):
     speed, _, residual = measure.nearest_clip(sample, scene)
     asked = scenes.speed(scene.bucket)
     return float(speed / asked), float((speed - asked).abs()), float(residual)
+
+
+def from_start(demo, pictures, seeds, sigma, analytic, flow):
+    """The columns of COLUMNS, with an entry a seed; seed k animates picture k in turn. sigma None = the ordinary start."""
+    patched, figures = demo.early(sigma, analytic), []
+    for seed in range(seeds):
+        scene = pictures[seed % len(pictures) : seed % len(pictures) + 1]
+        sample = demo.sample(scene, seed, patched)
+        figures.append((motion.motion_score(demo.frames(sample), flow), *judge(sample, scene)))
+    return list(zip(*figures))
+
+
+def write_result(name, lines, folder=RESULTS):
+    """Lines of markdown -> `folder`/`name`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

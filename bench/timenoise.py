@@ -24,7 +24,6 @@ from ..nodes.host import Sampling, SamplingContext
 from ..nodes.training import train
 from . import sampling
 
-RESULTS = Path(__file__).parent / "results"
 BUCKETS = (60, 130, 200)  # requested motions
 FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)  # levels of the one-step curves, M / T
 STARTS = (("full start", None), ("Analytic-Init", 50.0))  # sigma_M
@@ -141,18 +140,14 @@ class Found:
         return sampling.mean_and_error([row[index] for b in chosen for row in self.rows[start][b]])
 
 
-def number(pair):
-    return "{:.3f} ± {:.3f}".format(*pair)
-
-
 def grid(found):
     """The grid of Table 1 as markdown rows. found: {model: Found}."""
     head = ["model", "start", *(f"speed / asked at {b}" for b in BUCKETS), *COLUMNS[1:]]
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, figures in found.items():
         for start, _ in STARTS:
-            asked = [number(figures.column(start, 0, b)) for b in BUCKETS]
-            cells = [name, start, *asked, *(number(figures.column(start, i)) for i in range(1, len(COLUMNS)))]
+            asked = [sampling.number(figures.column(start, 0, b)) for b in BUCKETS]
+            cells = [name, start, *asked, *(sampling.number(figures.column(start, i)) for i in range(1, len(COLUMNS)))]
             rows.append("| " + " | ".join(cells) + " |")
     return rows
 
@@ -200,11 +195,6 @@ def sweep_plot(rows, path):
     figure.savefig(path)
 
 
-def write(lines, o):
-    o.out.mkdir(parents=True, exist_ok=True)
-    (o.out / "timenoise.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def arguments_of(arguments):
     parser = argparse.ArgumentParser(prog="bench.timenoise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000, help="updates of each tuning")
@@ -222,7 +212,7 @@ def arguments_of(arguments):
     parser.add_argument("--sweep", action="store_true", help="also beta_m and a, from the leaking checkpoint, one training each")
     parser.add_argument("--checkpoints", nargs="+", choices=list(NOISE), default=["leaking", "healthy"])
     parser.add_argument("--work", type=Path, default=Path(".run") / "timenoise", help="where tuned weights are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=sampling.RESULTS)
     return parser.parse_args(arguments)
 
 
@@ -244,7 +234,7 @@ def main(arguments=None):
             files[both[0][1]] = [file for file, _ in both]
         found = {name: Found(o, these, backend) for name, these in files.items()}
         lines += ["", f"## {checkpoint}", "", *grid(found), "", "One-step predictions:", "", *curve_rows(found, ideal), "", f"![curves](timenoise_{checkpoint}.png)"]
-        write(lines, o)
+        sampling.write_result("timenoise.md", lines, o.out)
         plot(found, ideal, checkpoint, o.out / f"timenoise_{checkpoint}.png")
         print("\n".join(grid(found)), flush=True)
     if o.sweep:
@@ -255,7 +245,7 @@ def main(arguments=None):
             rows.append((name, figures.column(STARTS[0][0], 0), figures.column(STARTS[0][0], 3)))
             print(*rows[-1], flush=True)
         lines += ["", "## a and beta_m, from the leaking checkpoint", "", f"| tuning | {COLUMNS[0]} | {COLUMNS[3]} |", "|---|---|---|"]
-        lines += [f"| {name} | {number(ratio)} | {number(distance)} |" for name, ratio, distance in rows]
+        lines += [f"| {name} | {sampling.number(ratio)} | {sampling.number(distance)} |" for name, ratio, distance in rows]
         lines += ["", "![sweep](timenoise_sweep.png)"]
-        write(lines, o)
+        sampling.write_result("timenoise.md", lines, o.out)
         sweep_plot(rows, o.out / "timenoise_sweep.png")

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from . import latents, scenes
@@ -185,7 +184,7 @@ def train_model(name, noise, steps, batch, seed, out):
     optimiser = Optimiser(network, network.input_blocks[0], network.out)
     average = {k: v.clone() for k, v in network.state_dict().items()}
     first_step, log = 0, out.parent / "logs" / f"{out.stem}.jsonl"
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     state_file = out.with_suffix(".state")
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)

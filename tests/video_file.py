@@ -3,10 +3,10 @@
 import av
 
 
-def write(path, clip):
-    """IMAGE frames [t, H, W, 3] as H.264 at 6 frames a second."""
+def write(path, clip, rate=6):
+    """IMAGE frames [t, H, W, 3] as H.264 at `rate` frames a second."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=6)
+        stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
         for frame in clip:
             picture = av.VideoFrame.from_ndarray((frame.clamp(0, 1) * 255).byte().numpy(), format="rgb24")

@@ -1,6 +1,5 @@
 """The method of moments against closed forms."""
 
-import json
 
 import pytest
 import torch

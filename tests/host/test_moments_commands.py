@@ -10,6 +10,7 @@ import time
 import pytest
 import real_clips
 import torch
+import video_file
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Estimate
 
@@ -38,15 +39,7 @@ def videos(tmp_path_factory):
     (folder / "empty.mp4").write_bytes(b"")
     whole = (folder / "bikes.mp4").read_bytes()
     (folder / "corrupt.mp4").write_bytes(whole[: len(whole) // 3])
-    import av
-    import numpy as np
-
-    with av.open(str(folder / "one_frame.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for frame in (av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24"), None):
-            for packet in stream.encode(frame):
-                container.mux(packet)
+    video_file.write(folder / "one_frame.mp4", torch.zeros(1, 64, 64, 3), rate=24)
     return folder
 
 

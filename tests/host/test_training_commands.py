@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
+import video_file
 from cil_pack.cil import prepared
 from cil_pack.cil.training import Clip
 from cil_pack.demo import model, scenes
@@ -111,19 +111,10 @@ def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, t
 
 
 def test_videos_to_a_lora(tmp_path, capsys):
-    import av
-
     videos = tmp_path / "videos"
     videos.mkdir()
-    with av.open(str(videos / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=3)
-        stream.width = stream.height = 64
-        for frame in scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 3)[0]:
-            picture = av.VideoFrame.from_ndarray((frame[:, :64, :64].movedim(0, -1).numpy() * 255).astype(np.uint8), format="rgb24")
-            for packet in stream.encode(picture):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+    clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 3)[0, ..., :64, :64]
+    video_file.write(videos / "a.mp4", clip.movedim(1, -1), rate=3)
     size = ["--frames", "3", "--width", "64", "--height", "64", "--flow", "none"]
     do("prepare", videos, "--model", "demo:healthy", "--out", tmp_path / "set", *size)
     assert "1 clips, latents of 4 x 3 x 8 x 8" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import comfy_extras.nodes_context_windows as windows
 import comfy_extras.nodes_easycache as easycache
-import family_models
 import pytest
 import tiny
 import torch
@@ -14,18 +13,6 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from network_inputs import PLACES, cut, sample
 
 LEVEL, SEED = 0.3, 11
-
-
-@pytest.fixture(scope="module")
-def models():
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = (family_models.model(name), *family_models.conditioning(name))
-        return made[name]
-
-    return get
 
 
 def ours(model, positive, negative):

@@ -31,18 +31,6 @@ def said(monkeypatch):
     return notes
 
 
-@pytest.fixture(scope="module")
-def models():
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = (family_models.model(name), *family_models.conditioning(name))
-        return made[name]
-
-    return get
-
-
 def run(node, *args, **kwargs):
     return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 

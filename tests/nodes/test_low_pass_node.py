@@ -1,6 +1,5 @@
 """CILLowPassCondition: which steps see a filtered image, and that nothing else changes."""
 
-import family_models
 import pytest
 import torch
 from cil_pack.cil.low_pass import FILTERS, down_up
@@ -19,18 +18,6 @@ def said(monkeypatch):
     notes = []
     monkeypatch.setattr(nodes_low_pass, "say", lambda node, text: notes.append(text))
     return notes
-
-
-@pytest.fixture(scope="module")
-def models():
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = (family_models.model(name), *family_models.conditioning(name))
-        return made[name]
-
-    return get
 
 
 def low_passed(model, positive, negative, kind=DOWN_UP, strength=2.0, start_at=1.0, end_at=0.5):

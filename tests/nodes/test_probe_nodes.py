@@ -9,7 +9,6 @@ import tiny
 import torch
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import probe as nodes_probe
-from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.motion import DIS, MotionScore
 from cil_pack.nodes.probe import FROZEN, HALF_SPEED, LeakageProbe
 from cil_pack.nodes.sweep import StartSweep, parse_starts

@@ -5,7 +5,6 @@ import nodes as host_nodes
 import pytest
 import tiny
 import torch
-from cil_pack.cil import forward
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart

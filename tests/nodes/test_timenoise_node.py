@@ -1,6 +1,5 @@
 """TimeNoiseCondition: what the network of every family sees, channel by channel and frame by frame."""
 
-import family_models
 import lvdm_tiny
 import pytest
 import torch
@@ -19,18 +18,6 @@ def said(monkeypatch):
     notes = []
     monkeypatch.setattr(nodes_timenoise, "say", lambda node, text: notes.append(text))
     return notes
-
-
-@pytest.fixture(scope="module")
-def models():
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = (family_models.model(name), *family_models.conditioning(name))
-        return made[name]
-
-    return get
 
 
 def noised(model, positive, negative, mode=FIXED, preset=AS_SET, level=LEVEL, a=5.0, seed=SEED, tokens=False, tell=True):
