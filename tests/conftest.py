@@ -30,7 +30,7 @@ def pytest_ignore_collect(collection_path):
         return True
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root():
     return ROOT
 

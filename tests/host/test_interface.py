@@ -99,8 +99,17 @@ def test_the_host_serves_the_locale(host, root):
 
 
 def test_help_pages_link_to_what_is_there(root):
-    """The pictures and pages that a help page names are there."""
+    """The pages that a help page names are there, and its pictures, which the page looks for in docs/ whatever the language."""
     docs = root / "nodes" / "web" / "docs"
     for page in docs.rglob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} points to {target}"
+        for picture, target in re.findall(r"(!?)\[[^\]]*\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or ((docs if picture else page.parent) / target).exists(), f"{page.name} points to {target}"
+
+
+def test_every_help_page_shows_its_node_in_a_graph(ours, root):
+    docs = root / "nodes" / "web" / "docs"
+    assert {p.stem.removeprefix("graph-") for p in docs.glob("graph-*")} == set(ours)
+    for name in ours:
+        assert (docs / f"graph-{name}.webp").stat().st_size < 60_000
+        for page in (docs / f"{name}.md", docs / name / "zh.md"):
+            assert f"](graph-{name}.webp)" in page.read_text(encoding="utf-8"), page

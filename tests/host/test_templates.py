@@ -165,6 +165,11 @@ def graph_of(tiny_host, info, name, early):
             node["inputs"]["steps"] = 6
     if early is not None:
         with_early_start(prompt, **early)
+    return with_sigmas_shown(prompt)
+
+
+def with_sigmas_shown(prompt):
+    """A node beside each sampler that shows the noise levels which its model was asked about."""
     last = sampled(prompt)[-1]
     for number in sampled(prompt):
         prompt[f"sigmas {number}"] = {"class_type": "TinySigmas", "inputs": {"after": [last, 0], "label": model_behind(prompt, number)}}
@@ -205,6 +210,17 @@ def test_wan_2_2_hands_over_where_it_did(tiny_host, info):
     assert high == pytest.approx([1.0, shifted(0.75)], rel=1e-3) and low == pytest.approx([shifted(0.5), shifted(0.25)], rel=1e-3)
     assert early_high[0] == pytest.approx(shifted(0.9), rel=1e-3) and early_high[0] > early_high[1] > low[0]
     assert early_low == low
+
+
+def test_the_packs_own_wan_graph(tiny_host, info, root):
+    """workflows/wan22_early_start, ten steps a stage at shift 8: the first starts at 0.95, the second where the host's graph does."""
+    shipped = json.loads((root / "workflows" / "api" / "wan22_early_start.json").read_text(encoding="utf-8"))
+    Image.new("RGB", (160, 144), (90, 60, 30)).save(tiny_host.base / "input" / "example.png")
+    prompt = with_sigmas_shown(with_tiny_models(info, shipped, "Wan 2.2 14B I2V", {}))
+    shifted = lambda t: 8 * t / (1 + 7 * t)
+    high, low = sigmas_of(tiny_host, prompt)
+    assert len(high) == len(low) == 10
+    assert (high[0], low[0]) == (pytest.approx(shifted(0.95), rel=1e-3), pytest.approx(shifted(0.5), rel=1e-3))
 
 
 def test_the_condition_nodes_run_in_a_template(tiny_host, info):

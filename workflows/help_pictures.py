@@ -1,0 +1,95 @@
+"""The typical graphs in the help pages: `python run.py do workflows.help_pictures [NODE ...]`.
+
+Of each node its neighbourhood in an example workflow, as the real page draws it in headless
+Chromium. Run workflows.make first after a change of the recipes.
+"""
+
+import argparse
+import copy
+import io
+import json
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+from .recipes import WORKFLOWS
+
+FOLDER = Path(__file__).parent
+DOCS = FOLDER.parent / "nodes" / "web" / "docs"
+GAP, MARGIN, CORNER = 70, 30, (500, 250)  # pixels; CORNER is clear of the page's own bars
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def examples():
+    """The pack's nodes -> the page's form of the workflow to show each in; a demo's only where no other has it."""
+    found = {}
+    pages = [json.loads((FOLDER / f"{recipe.__name__}.json").read_text(encoding="utf-8")) for recipe in WORKFLOWS]
+    for page in sorted(pages, key=lambda page: any(n["type"] == "CILLoadDemoModel" for n in page["nodes"])):
+        for node in page["nodes"]:
+            if node["properties"].get("cnr_id") == "comfyui-cil":
+                found.setdefault(node["type"], page)
+    return found
+
+
+def neighbourhood(page, kind):
+    """A workflow cut down to one node, what it is connected to at its left and at its right, and their links."""
+    page = copy.deepcopy(page)
+    centre = next(n for n in page["nodes"] if n["type"] == kind)
+    links = [link for link in page["links"] if centre["id"] in (link[1], link[3])]
+    kept = {link[0] for link in links}
+    left = list(dict.fromkeys(link[1] for link in links if link[3] == centre["id"]))
+    right = [i for i in dict.fromkeys(link[3] for link in links if link[1] == centre["id"]) if i not in left]
+    columns = [[n for i in ids for n in page["nodes"] if n["id"] == i] for ids in (left, [centre["id"]], right)]
+    x = 0
+    for column in columns:
+        y = 0
+        for node in column:
+            node["pos"] = [x, y]
+            y += node["size"][1] + GAP
+            for slot in node["inputs"]:
+                slot["link"] = slot.get("link") if slot.get("link") in kept else None
+            for slot in node["outputs"]:
+                slot["links"] = [link for link in slot["links"] or [] if link in kept]
+        x += max((node["size"][0] for node in column), default=-GAP) + GAP
+    page |= {"nodes": sum(columns, []), "links": links}
+    return page
+
+
+def photograph(tab, graph):
+    """A graph in an open page -> its picture."""
+    tab.evaluate("data => window.app.loadGraphData(data)", graph)
+    tab.wait_for_timeout(800)
+    tab.keyboard.press("Escape")  # the page's list of missing models
+    box = tab.evaluate("""([corner, margin]) => {
+        const all = window.app.graph._nodes.map(n => [...n.getBounding()]);
+        const low = i => Math.min(...all.map(b => b[i])), high = i => Math.max(...all.map(b => b[i] + b[i + 2]));
+        const canvas = window.app.canvas, {x: left, y: top} = canvas.canvas.getBoundingClientRect();
+        canvas.ds.scale = 1;
+        canvas.ds.offset = [corner[0] - left - low(0), corner[1] - top - low(1)];
+        canvas.deselectAll();
+        canvas.setDirty(true, true);
+        return {x: corner[0] - margin, y: corner[1] - margin, width: high(0) - low(0) + 2 * margin, height: high(1) - low(1) + 2 * margin};
+    }""", [CORNER, MARGIN])
+    tab.wait_for_timeout(800)
+    return Image.open(io.BytesIO(tab.screenshot(clip=box)))
+
+
+def main(arguments=None):
+    import cil_run as run
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(prog="workflows.help_pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nodes", nargs="*", help="node ids; all without one")
+    options = parser.parse_args(arguments)
+    found = examples()
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with run.server() as host, sync_playwright() as p:
+        tab = p.chromium.launch(executable_path=browser, args=FLAGS).new_page(viewport={"width": 2600, "height": 2400})
+        tab.goto(host.url, timeout=120_000)
+        tab.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
+        tab.wait_for_timeout(3000)
+        for kind in options.nodes or sorted(found):
+            path = DOCS / f"graph-{kind}.webp"
+            photograph(tab, neighbourhood(found[kind], kind)).save(path, quality=70, method=6)
+            print(f"nodes/web/docs/{path.name}: {path.stat().st_size} bytes", flush=True)
