@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import comfy_extras.nodes_cosmos as cosmos
 import comfy_extras.nodes_hunyuan as hunyuan
 import comfy_extras.nodes_lt as lt
+import comfy_extras.nodes_stable3d as stable3d
 import comfy_extras.nodes_video_model as video
 import comfy_extras.nodes_wan as wan
 import torch
@@ -114,6 +115,10 @@ def _svd(positive, negative, image):
     return video.SVD_img2vid_Conditioning().encode(FakeClipVision(), image, FakeVAE(4, 8, 1, 2), 64, 64, 5, 127, 6, 0.0)
 
 
+def _sv3d(positive, negative, image):
+    return stable3d.SV3D_Conditioning.execute(FakeClipVision(), image, FakeVAE(4, 8, 1, 2), 64, 64, 5, 10.0).args
+
+
 def _wan(positive, negative, image):
     return wan.WanImageToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, clip_vision_output=clip_output(), **SIZE).args
 
@@ -121,6 +126,10 @@ def _wan(positive, negative, image):
 def _wan_flf(positive, negative, image):
     last = picture(seed=4)
     return wan.WanFirstLastFrameToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, end_image=last, **SIZE).args
+
+
+def _wan_fun_inpaint(positive, negative, image):
+    return wan.WanFunInpaintToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, end_image=picture(seed=4), clip_vision_output=clip_output(), **SIZE).args
 
 
 def _wan_fun_control(positive, negative, image):
@@ -194,9 +203,12 @@ POOLED = {"width": 8, "more": {"pooled_output": torch.zeros(1, 16)}}
 WITH_MASK = {"width": 8, "more": {"attention_mask": torch.ones(1, 5, dtype=torch.int64)}}
 TINY = {
     "SVD": Tiny(supported.SVD_img2vid, UNET, {"width": 64}, _svd, "SVD"),
+    "SV3D u": Tiny(supported.SV3D_u, {**UNET, "adm_in_channels": 256}, {"width": 64}, _sv3d, "SV3D"),
+    "SV3D p": Tiny(supported.SV3D_p, {**UNET, "adm_in_channels": 1280}, {"width": 64}, _sv3d, "SV3D"),
     "Wan 2.1 I2V": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 36}, TEXT8, _wan, "Wan"),
     "Wan 2.1 FLF2V": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 36}, TEXT8, _wan_flf, "Wan"),
     "Wan 2.2 14B I2V": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 36, "model_type": "t2v"}, TEXT8, _wan, "Wan"),
+    "Wan 2.1 Fun inpaint": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 36}, TEXT8, _wan_fun_inpaint, "Wan"),
     "Wan 2.1 Fun control": Tiny(supported.WAN21_FunControl2V, {**WAN, "in_dim": 48}, TEXT8, _wan_fun_control, "Wan"),
     "Wan 2.2 Fun control": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 52, "model_type": "t2v"}, TEXT8, _wan22_fun_control, "Wan"),
     "Wan 2.1 Camera": Tiny(supported.WAN21_Camera, {**WAN, "in_dim": 32, "model_type": "camera"}, TEXT8, _wan_camera, "Wan"),

@@ -7,9 +7,12 @@ import torch
 # the models' papers and the host's nodes, not from the pack's table
 PLACES = {
     "SVD": ("x", slice(4, 8), [0, 1, 2, 3, 4]),
+    "SV3D u": ("x", slice(4, 8), [0, 1, 2, 3, 4]),
+    "SV3D p": ("x", slice(4, 8), [0, 1, 2, 3, 4]),
     "Wan 2.1 I2V": ("x", slice(20, 36), [0]),
     "Wan 2.1 FLF2V": ("x", slice(20, 36), [0, 3]),
     "Wan 2.2 14B I2V": ("x", slice(20, 36), [0]),
+    "Wan 2.1 Fun inpaint": ("x", slice(20, 36), [0, 3]),
     "Wan 2.1 Fun control": ("x", slice(32, 48), [0]),
     "Wan 2.2 Fun control": ("x", slice(36, 52), [0]),
     "Wan 2.1 Camera": ("x", slice(16, 32), [0]),

@@ -26,7 +26,10 @@ TEMPLATES = {
     "image_to_video": ("SVD", {}),
     "image_to_video_wan": ("Wan 2.1 I2V", {}),
     "wan2.1_flf2v_720_f16": ("Wan 2.1 FLF2V", {}),
+    "wan2.1_fun_inp": ("Wan 2.1 Fun inpaint", {}),
     "video_wan2_2_14B_i2v": ("Wan 2.2 14B I2V", {}),
+    "video_wan2_2_14B_fun_inpaint": ("Wan 2.2 14B I2V", {}),
+    "video_wan2_2_14B_fun_camera": ("Wan 2.2 Camera", {}),
     "video_wan2_2_5B_ti2v": ("Wan 2.2 5B", {}),
     "ltxv_image_to_video": ("LTXV", {}),
     "video_hunyuan_video_1.5_720p_i2v": ("Hunyuan 1.5 I2V", {"TinyVision": {"width": 8}}),  # of its image tokens
@@ -223,12 +226,15 @@ def test_the_packs_own_wan_graph(tiny_host, info, root):
     assert (high[0], low[0]) == (pytest.approx(shifted(0.95), rel=1e-3), pytest.approx(shifted(0.5), rel=1e-3))
 
 
-def test_the_condition_nodes_run_in_a_template(tiny_host, info):
-    """TimeNoise and low-pass between the conditioning and the sampler of the Wan template."""
-    prompt = graph_of(tiny_host, info, "image_to_video_wan", {"start_as": "fraction", "start": 0.9})
-    sampler = next(n for n in prompt.values() if n["class_type"] == "KSampler")
-    source = {k: sampler["inputs"][k] for k in ("model", "positive", "negative")}
-    prompt["noise"] = {"class_type": "TimeNoiseCondition", "inputs": {**source, "mode": "time-dependent (median)", "preset": "gentle", "level": 0.1, "a": 5.0, "seed": 0, "image_tokens": False, "tell_model": True}}
-    prompt["blur"] = {"class_type": "CILLowPassCondition", "inputs": {**{k: ["noise", i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5}}
-    sampler["inputs"] |= {k: ["blur", i] for i, k in enumerate(source)}
-    assert len(sigmas_of(tiny_host, prompt)) == 1
+@pytest.mark.parametrize("name", ["image_to_video_wan", "video_wan2_2_14B_i2v"])
+def test_the_condition_nodes_run_in_a_template(tiny_host, info, name):
+    """TimeNoise and low-pass between the conditioning and the sampler, in both stages where there are two."""
+    prompt = graph_of(tiny_host, info, name, {"start_as": "fraction", "start": 0.9})
+    for number in sampled(prompt):
+        inputs = prompt[number]["inputs"]
+        source = {k: inputs[k] for k in ("model", "positive", "negative")}
+        noise, blur = f"noise {number}", f"blur {number}"
+        prompt[noise] = {"class_type": "TimeNoiseCondition", "inputs": {**source, "mode": "time-dependent (median)", "preset": "gentle", "level": 0.1, "a": 5.0, "seed": 0, "image_tokens": False, "tell_model": True}}
+        prompt[blur] = {"class_type": "CILLowPassCondition", "inputs": {**{k: [noise, i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5}}
+        inputs |= {k: [blur, i] for i, k in enumerate(source)}
+    assert len(sigmas_of(tiny_host, prompt)) == len(sampled(prompt))

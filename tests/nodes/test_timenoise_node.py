@@ -25,8 +25,8 @@ def noised(model, positive, negative, mode=FIXED, preset=AS_SET, level=LEVEL, a=
 
 
 def eps_of(name, like, seed=SEED, sigma=None):
-    """The noise that the help page promises: one draw of a generator of the seed (and the noise level), one for all frames of SVD."""
-    shape = (1, *like.shape[1:]) if name == "SVD" else like.shape
+    """The noise that the help page promises: one draw of a generator of the seed (and the noise level), one for all frames of SVD and SV3D."""
+    shape = (1, *like.shape[1:]) if name in ("SVD", "SV3D u", "SV3D p") else like.shape
     return torch.randn(shape, generator=generator_for(*((seed, "image") if sigma is None else (seed, "image", sigma))))
 
 
@@ -87,7 +87,7 @@ def test_the_unconditional_branch(models, name):
     if key not in plain.calls[p]:  # Hunyuan's negative conditioning carries no reference at all
         assert key not in seen.calls[s]
         return
-    if name in ("SVD", "Hunyuan I2V concat", "SkyReels I2V", "Hunyuan I2V replace"):
+    if name in ("SVD", "SV3D u", "SV3D p", "Hunyuan I2V concat", "SkyReels I2V", "Hunyuan I2V replace"):
         assert torch.equal(plain.of(key, 1, p), seen.of(key, 1, s))
     else:
         assert torch.equal(cut(seen.of(key, 1, s), channels, frames), cut(seen.of(key, 0, cond), channels, frames))
