@@ -8,39 +8,38 @@ import argparse
 import copy
 import io
 import json
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
+from . import page
 from .recipes import WORKFLOWS
 
 FOLDER = Path(__file__).parent
 DOCS = FOLDER.parent / "nodes" / "web" / "docs"
 GAP, MARGIN, CORNER = 70, 30, (500, 250)  # pixels; CORNER is clear of the page's own bars
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def examples():
     """The pack's nodes -> the page's form of the workflow to show each in; a demo's only where no other has it."""
     found = {}
-    pages = [json.loads((FOLDER / f"{recipe.__name__}.json").read_text(encoding="utf-8")) for recipe in WORKFLOWS]
-    for page in sorted(pages, key=lambda page: any(n["type"] == "CILLoadDemoModel" for n in page["nodes"])):
-        for node in page["nodes"]:
+    graphs = [json.loads((FOLDER / f"{recipe.__name__}.json").read_text(encoding="utf-8")) for recipe in WORKFLOWS]
+    for graph in sorted(graphs, key=lambda graph: any(n["type"] == "CILLoadDemoModel" for n in graph["nodes"])):
+        for node in graph["nodes"]:
             if node["properties"].get("cnr_id") == "comfyui-cil":
-                found.setdefault(node["type"], page)
+                found.setdefault(node["type"], graph)
     return found
 
 
-def neighbourhood(page, kind):
+def neighbourhood(workflow, kind):
     """A workflow cut down to one node, what it is connected to at its left and at its right, and their links."""
-    page = copy.deepcopy(page)
-    centre = next(n for n in page["nodes"] if n["type"] == kind)
-    links = [link for link in page["links"] if centre["id"] in (link[1], link[3])]
+    workflow = copy.deepcopy(workflow)
+    centre = next(n for n in workflow["nodes"] if n["type"] == kind)
+    links = [link for link in workflow["links"] if centre["id"] in (link[1], link[3])]
     kept = {link[0] for link in links}
     left = list(dict.fromkeys(link[1] for link in links if link[3] == centre["id"]))
     right = [i for i in dict.fromkeys(link[3] for link in links if link[1] == centre["id"]) if i not in left]
-    columns = [[n for i in ids for n in page["nodes"] if n["id"] == i] for ids in (left, [centre["id"]], right)]
+    columns = [[n for i in ids for n in workflow["nodes"] if n["id"] == i] for ids in (left, [centre["id"]], right)]
     x = 0
     for column in columns:
         y = 0
@@ -52,8 +51,8 @@ def neighbourhood(page, kind):
             for slot in node["outputs"]:
                 slot["links"] = [link for link in slot["links"] or [] if link in kept]
         x += max((node["size"][0] for node in column), default=-GAP) + GAP
-    page |= {"nodes": sum(columns, []), "links": links}
-    return page
+    workflow |= {"nodes": sum(columns, []), "links": links}
+    return workflow
 
 
 def photograph(tab, graph):
@@ -77,18 +76,13 @@ def photograph(tab, graph):
 
 def main(arguments=None):
     import cil_run as run
-    from playwright.sync_api import sync_playwright
 
     parser = argparse.ArgumentParser(prog="workflows.help_pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nodes", nargs="*", help="node ids; all without one")
     options = parser.parse_args(arguments)
     found = examples()
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with run.server() as host, sync_playwright() as p:
-        tab = p.chromium.launch(executable_path=browser, args=FLAGS).new_page(viewport={"width": 2600, "height": 2400})
-        tab.goto(host.url, timeout=120_000)
-        tab.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
-        tab.wait_for_timeout(3000)
+    with run.server() as host, page.browser() as browser:
+        tab = page.opened(browser, host.url, 2600, 2400)
         for kind in options.nodes or sorted(found):
             path = DOCS / f"graph-{kind}.webp"
             photograph(tab, neighbourhood(found[kind], kind)).save(path, quality=70, method=6)

@@ -12,14 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cil_pack.workflows import page as page_of
 from PIL import Image
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="the page's tests need Chromium")
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
+pytest.importorskip("playwright", reason="the page's tests need playwright")
+pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
 
 NEWER_PAGE = "comfyui-frontend-package==1.58.1"
 FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "image", "file", "folder")  # widgets whose files a user has and this machine has not
@@ -27,27 +24,13 @@ FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "image", "file", "fo
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with page_of.browser() as browser:
         yield browser
-        browser.close()
-
-
-def opened(browser, host):
-    """A new page of the host, once it is ready; what goes wrong in it is kept in `problems`."""
-    page = browser.new_page(viewport={"width": 2800, "height": 1500})
-    page.problems = []
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: page.problems.append(str(e)))
-    page.goto(host.url, timeout=120_000)
-    page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
-    page.wait_for_timeout(3000)
-    return page
 
 
 @pytest.fixture(scope="module")
 def page(browser, host):
-    return opened(browser, host)
+    return page_of.opened(browser, host.url)
 
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
@@ -162,7 +145,7 @@ def in_chinese(browser, host, screenshot):
     """The page in Chinese with an Early Start and its help -> its title and the names of its sockets."""
     host.request("/settings/Comfy.Locale", "zh")
     try:
-        page = opened(browser, host)
+        page = page_of.opened(browser, host.url)
         show_help(page, "CILEarlyStart").get_by_role("heading", name="它做什么").wait_for(timeout=30_000)
         page.screenshot(path=screenshot)
         seen = page.evaluate("""() => {
@@ -217,7 +200,7 @@ def newer_host(host, root, tmp_path_factory):
 
 
 def test_every_workflow_opens_whole_in_a_newer_page(browser, newer_host, artifacts):
-    page = opened(browser, newer_host)
+    page = page_of.opened(browser, newer_host.url)
     for path in WORKFLOWS:
         page.problems.clear()
         open_workflow(page, path)
