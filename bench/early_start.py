@@ -22,10 +22,12 @@ def settings():
 def table(checkpoint, images, seeds):
     demo, dis = sampling.Demo(checkpoint), flow.dis()
     pictures = sampling.held_out(images, BUCKET)
-    rows = [f"| start | {sampling.COLUMNS} |", "|---|---|---|---|---|"]
+    rows = [f"| start | {sampling.COLUMNS} | {sampling.GAIN} |", "|---|---|---|---|---|---|"]
+    ordinary = None
     for name, sigma, analytic in settings():
         columns = sampling.from_start(demo, pictures, seeds, sigma, analytic, dis)
-        rows.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} |")
+        ordinary = ordinary or columns
+        rows.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} | {sampling.gain(columns, ordinary)} |")
         print(checkpoint, rows[-1], flush=True)
     return rows
 

@@ -69,13 +69,15 @@ def report(checkpoint, clips, images, seeds):
         cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
         lines.append(f"| {control} | {cells[0]} | {cells[1]} | {suggested:.3g} |")
         print(checkpoint, lines[-1], flush=True)
-    lines += ["", f"| start (sigma) | {sampling.COLUMNS} |", "|---|---|---|---|---|"]
+    lines += ["", f"| start (sigma) | {sampling.COLUMNS} | {sampling.GAIN} |", "|---|---|---|---|---|---|"]
     starts = {None: "the ordinary one, 700"}
     if suggested < Sampling.of(demo.model).sigma_max:
         starts[suggested] = f"{suggested:.3g}, suggested with '{control}', the node's own second clip"
+    ordinary = None
     for sigma, name in starts.items():
         columns = sampling.from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma, True, dis)
-        lines.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} |")
+        ordinary = ordinary or columns
+        lines.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} | {sampling.gain(columns, ordinary)} |")
         print(checkpoint, lines[-1], flush=True)
     return lines
 

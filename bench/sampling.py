@@ -10,6 +10,7 @@ from ..nodes.early_start import CILEarlyStart
 
 STEPS = 15
 RESULTS = Path(__file__).parent / "results"
+GAIN = "speed / asked, less that of the same clips from the ordinary start"
 COLUMNS = "motion score | speed / asked | speed error (px/frame) | distance to nearest true clip"
 
 
@@ -87,6 +88,11 @@ def from_start(demo, pictures, seeds, sigma, analytic, flow):
         sample = demo.sample(scene, seed, patched)
         figures.append((motion.motion_score(demo.frames(sample), flow), *judge(sample, scene)))
     return list(zip(*figures))
+
+
+def gain(columns, ordinary):
+    """GAIN: the clips of two starts share their pictures and seeds, so their differences tell more than their means."""
+    return "" if columns is ordinary else pm([after - before for after, before in zip(columns[1], ordinary[1])])
 
 
 def write_result(name, lines, folder=RESULTS):

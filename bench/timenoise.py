@@ -4,7 +4,7 @@ From the leaking checkpoint, and from the healthy one as control, both tunings w
 and seeds. Then, for base, naive and TimeNoise: the one-step curves of the probe (Fig. 2 and 5a),
 and sampled clips at several requested motions, each with and without Analytic-Init (the grid of
 Table 1), with the distance of the first frame to the conditional image as the price. --sweep adds
-the effect of beta_m and a (Fig. 4c). Writes bench/results/timenoise.md and plots.
+the effect of beta_m and a (Fig. 4c). Writes bench/results/timenoise_*.md and plots.
 
 Tuned weights and unfinished trainings are kept in --work: stopped, the same command goes on.
 """
@@ -27,7 +27,7 @@ from . import sampling
 BUCKETS = (60, 130, 200)  # requested motions
 FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)  # levels of the one-step curves, M / T
 STARTS = (("full start", None), ("Analytic-Init", 50.0))  # sigma_M
-SWEEP = [(5.0, b) for b in (2.0, 5.0, 15.0, 50.0)] + [(a, 15.0) for a in (1.0, 2.0, 20.0)]  # (a, beta_m)
+SWEEP = [(5.0, b) for b in (2.0, 5.0, 15.0, 50.0)] + [(a, 5.0) for a in (1.0, 20.0)]  # (a, beta_m)
 COLUMNS = ("speed / asked", "speed error (px/frame)", "motion score", "first frame's distance to the image", "distance to nearest true clip")
 
 
@@ -202,7 +202,7 @@ def arguments_of(arguments):
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="fp32")
-    parser.add_argument("--beta-m", type=float, default=15.0, help="in units of the image latents, which deviate by about 5")
+    parser.add_argument("--beta-m", type=float, default=5.0, help="in units of the image latents, which deviate by about 5")
     parser.add_argument("--a", type=float, default=5.0)
     parser.add_argument("--train-seeds", type=int, default=2, help="trainings of each kind")
     parser.add_argument("--seeds", type=int, default=4, help="clips of each picture and requested motion")
@@ -210,7 +210,7 @@ def arguments_of(arguments):
     parser.add_argument("--sampling-steps", type=int, default=sampling.STEPS)
     parser.add_argument("--draws", type=int, default=2, help="noises a level of the one-step curves")
     parser.add_argument("--sweep", action="store_true", help="also beta_m and a, from the leaking checkpoint, one training each")
-    parser.add_argument("--checkpoints", nargs="+", choices=list(NOISE), default=["leaking", "healthy"])
+    parser.add_argument("--checkpoints", nargs="*", choices=list(NOISE), default=["leaking", "healthy"])
     parser.add_argument("--work", type=Path, default=Path(".run") / "timenoise", help="where tuned weights are kept")
     parser.add_argument("--out", type=Path, default=sampling.RESULTS)
     return parser.parse_args(arguments)
@@ -220,10 +220,8 @@ def main(arguments=None):
     o = arguments_of(arguments)
     o.work.mkdir(parents=True, exist_ok=True)
     noise, backend, ideal = TimeNoise(o.beta_m, o.a), flow.dis(), ideal_curve(o)
-    lines = [
-        "# Naive and TimeNoise tuning of the demo models",
-        "",
-        f"`python run.py do bench.timenoise --steps {o.steps}`: all weights, AdamW {o.learning_rate:g}, batch {o.batch}, {o.train_seeds} training seeds; "
+    about = [
+        f"`python run.py do bench.timenoise {' '.join(arguments or ())}`: all weights, {o.steps} steps, AdamW {o.learning_rate:g}, batch {o.batch}, {o.train_seeds} training seeds; "
         f"TimeNoise a = {o.a:g}, beta_m = {o.beta_m:g} (image latents unscaled). {o.images} held-out pictures x {o.seeds} seeds at each requested motion, {o.sampling_steps} Euler steps, Karras, CFG 1, clean image. "
         f"Mean ± standard error over clips. *gain* is the motion in the one-step prediction, *read* what it reads out of the noisy clip. Demo models on demo data: it need not hold elsewhere.",
     ]
@@ -233,8 +231,8 @@ def main(arguments=None):
             both = [tuned(o, checkpoint, made, seed) for seed in range(o.train_seeds)]
             files[both[0][1]] = [file for file, _ in both]
         found = {name: Found(o, these, backend) for name, these in files.items()}
-        lines += ["", f"## {checkpoint}", "", *grid(found), "", "One-step predictions:", "", *curve_rows(found, ideal), "", f"![curves](timenoise_{checkpoint}.png)"]
-        sampling.write_result("timenoise.md", lines, o.out)
+        lines = [f"# Naive and TimeNoise tuning of the demo model *{checkpoint}*", "", *about, "", *grid(found), "", "One-step predictions:", "", *curve_rows(found, ideal)]
+        sampling.write_result(f"timenoise_{checkpoint}.md", [*lines, "", f"![curves](timenoise_{checkpoint}.png)"], o.out)
         plot(found, ideal, checkpoint, o.out / f"timenoise_{checkpoint}.png")
         print("\n".join(grid(found)), flush=True)
     if o.sweep:
@@ -244,8 +242,7 @@ def main(arguments=None):
             figures = Found(o, [file], backend)
             rows.append((name, figures.column(STARTS[0][0], 0), figures.column(STARTS[0][0], 3)))
             print(*rows[-1], flush=True)
-        lines += ["", "## a and beta_m, from the leaking checkpoint", "", f"| tuning | {COLUMNS[0]} | {COLUMNS[3]} |", "|---|---|---|"]
+        lines = ["# a and beta_m of TimeNoise, from the demo model *leaking*", "", *about, "", f"| tuning | {COLUMNS[0]} | {COLUMNS[3]} |", "|---|---|---|"]
         lines += [f"| {name} | {sampling.number(ratio)} | {sampling.number(distance)} |" for name, ratio, distance in rows]
-        lines += ["", "![sweep](timenoise_sweep.png)"]
-        sampling.write_result("timenoise.md", lines, o.out)
+        sampling.write_result("timenoise_sweep.md", [*lines, "", "![sweep](timenoise_sweep.png)"], o.out)
         sweep_plot(rows, o.out / "timenoise_sweep.png")
