@@ -16,6 +16,7 @@ import torch
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_sampling
+import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
 
@@ -337,9 +338,9 @@ class SamplingContext:
     def _together(self, clips, x):
         """Whether several clips may go through the network as one batch: it fits, and no patch counts the frames."""
         options = self.model.model_options
-        counts_frames = x.ndim == 4 and any(
-            options.get(k) for k in ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper")
-        )
+        keys = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper", "context_handler")
+        windows = self.model.wrappers.get(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH)  # AnimateDiff-Evolved's
+        counts_frames = x.ndim == 4 and (windows or any(options.get(k) for k in keys))
         needed = self.model.model.memory_required([clips * x.shape[0], *x.shape[1:]])
         return clips > 1 and not counts_frames and needed * 1.5 < comfy.model_management.get_free_memory(x.device)
 

@@ -57,7 +57,7 @@ class VideoNetwork(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = torch.nn.Parameter(draw(9, 4, 8))
+        self.weight = torch.nn.Parameter(draw(9, 4, 8), requires_grad=False)
 
     def forward(self, x, timesteps, context=None, control=None, transformer_options=None, context_in=None, cc_concat=None, img_emb=None, fs=None, num_video_frames=None):
         assert x.shape[2] == num_video_frames and len(x) == len(cc_concat) == len(context_in) == len(img_emb) == len(fs) == 1

@@ -13,14 +13,16 @@ from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.low_pass import down_up
 from cil_pack.cil.timenoise import generator_for
 from cil_pack.nodes import early_start, low_pass, timenoise
+from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import TRAILING, Sampling, cloned, model_family
+from cil_pack.nodes.host import TRAILING, Sampling, SamplingContext, cloned, model_family
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 from cil_pack.nodes.timenoise import AS_SET, CLEAN, FIXED, MEDIAN, TimeNoiseCondition
+from foreign_models import draw
 
-import comfy.model_base
+import comfy.patcher_extension
 import comfy.samplers
 
 SEED, LEVEL, START, VARIANCE = 5, 0.3, 0.9, 0.6
@@ -205,6 +207,38 @@ def test_neutral_settings_change_nothing_to_the_bit(kind):
     assert noised(model, CLEAN) is model and noised(model, level=0.0) is model and low_passed(model, 1.0) is model
     assert torch.equal(sample(early(model, start=1.0, analytic=False))[0], plain)
     assert torch.equal(sample(cloned(model))[0], plain)
+
+
+def test_the_probe_asks_about_one_clip_at_a_time(kind):
+    """Both count the frames of what they are given, so two clips in one batch would be one clip of twice the length."""
+    model = MAKE[kind]()
+    positive, negative, latent = foreign.conditioning()
+    clip = draw(2, *latent["samples"].shape)
+    sampling = Sampling.of(model)
+    levels = [(fraction, sampling.sigma(fraction)) for fraction in (0.9, 0.4)]
+    with Seen(model) as calls:
+        found = nodes_probe.measure(SamplingContext(model, positive, negative, 2.0, 0), sampling.process, clip, clip.flip(0), levels, 7, 1, lambda: None)
+    inside = model.get_model_object("process_latent_in")(clip)
+    for level, (_, sigma) in enumerate(levels):
+        noisy = (inside + sigma * nodes_probe.probe.noise_for(inside, 7, level, 0)) / (1 + sigma**2) ** 0.5
+        assert any(torch.allclose(frames_of(kind, call), noisy, atol=1e-5) for call in calls)
+    # PIA: cond and uncond of one clip, one after the other in the batch
+    assert all(call["x"].shape[0] == (12 if kind == "PIA" else 1) and image_of(kind, call).any() for call in calls)
+    assert len(found.predictions) == 2 and all(torch.isfinite(p).all() for p in found.predictions)
+
+
+def test_the_early_start_takes_the_noise_that_a_node_before_it_has_made():
+    """AnimateDiff-Evolved draws its own noise types within the same wrapper; behind it ours scales them."""
+    model, moments, own = foreign.pia(), some_moments(), draw(8, foreign.FRAMES, 4, foreign.HEIGHT, foreign.WIDTH)
+
+    def with_noise_of_its_own(executor, noise, *args, **kwargs):
+        return executor(own, *args, **kwargs)
+
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "ADE", with_noise_of_its_own)
+    _, calls = sample(early(model, moments=moments), 1)
+    sigma = Sampling.of(model).sigma(START)
+    expected = cil_moments.fit(moments, own.shape) + (VARIANCE + sigma**2) ** 0.5 * own
+    assert torch.allclose(frames_of("PIA", calls[0]) * (1 + sigma**2) ** 0.5, expected, rtol=1e-4, atol=1e-4)
 
 
 # ---- the clone ----
