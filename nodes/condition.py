@@ -13,7 +13,7 @@ import torch
 import comfy.patcher_extension
 
 from .families import channels
-from .host import Sampling
+from .host import Sampling, cloned
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
@@ -151,7 +151,7 @@ def given(tensor, parts, dim):
 
 def patched(model, key, condition):
     """A clone of the MODEL with one more ImageCondition on it."""
-    out = model.clone()
+    out = cloned(model)
     out.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, key, condition)
     return out
 
@@ -166,6 +166,8 @@ def sources(family, conditioning):
     image, found = family.image, []
     if image.layouts and has("concat_latent_image") and image.kept != "c_concat":
         found.append("the image latents beside the noisy ones")
+    if image.in_model:
+        found.append("the image latents that the model brings along")
     if "vace_context" in image.tensors and has("vace_frames"):
         found.append("the given frames of VACE")
     if "ref_latent" in image.tensors and has("ref_latent"):

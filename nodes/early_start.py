@@ -6,7 +6,7 @@ import comfy.patcher_extension
 
 from ..cil import moments as cil_moments
 from .analytic_init import Start
-from .host import START_AS, Sampling, free_of, model_family, say, start_sigma
+from .host import START_AS, Sampling, cloned, free_of, model_family, say, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import idle_start, start_inputs
 
@@ -94,7 +94,7 @@ class CILEarlyStart(io.ComfyNode):
         sigma = start_sigma(Sampling.of(model), family, start_as, start)
         if moments is not None:
             cil_moments.check_space(moments, family.space)
-        patched = model.clone()
+        patched = cloned(model)
         wrapper = EarlyStart(start_as, start, analytic_init, moments, cls.hidden.unique_id)
         patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
         left_alone = start_as == START_AS[0] and family.start[0] == 1.0

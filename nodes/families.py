@@ -1,9 +1,10 @@
 """What is known of each family of image-to-video models: one entry, in one table.
 
 To support another family, add an entry to FAMILIES. A model is recognised by the host's
-model classes (by name, so that an older host without the class still loads the pack) or
-by the attribute `cil_family` of its configuration. The forward process is not in the
-table: `Sampling` in host.py reads it from the model.
+model classes (by name, so that an older host without the class still loads the pack), by
+the attribute `cil_family` of its configuration, or, where another pack makes it of the
+host's plain classes, by a name of that pack's. The forward process is not in the table:
+`Sampling` in host.py reads it from the model.
 """
 
 import re
@@ -24,6 +25,7 @@ class ImageInput:
     tokens: inputs of the network that hold tokens of the image, of shape [rows, tokens, width].
     std: standard deviation of the latents that carry the image: the unit of gentle presets.
     level: the columns of the input `y` that embed the level of noise on the image, or None.
+    in_model: the MODEL brings the image along, so a conditioning does not show it.
     """
 
     layouts: tuple = ()
@@ -33,6 +35,7 @@ class ImageInput:
     tokens: tuple = ()
     std: float = 1.0
     level: tuple | None = None
+    in_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Family:
     evidence: where the default start comes from, in words that a note can print.
     image: how the image reaches the network.
     beta_m: the paper's largest level of TimeNoise, or None.
+    foreign: names that another pack gives it: a configuration's class, a motion module's format.
     """
 
     key: str
@@ -59,13 +63,15 @@ class Family:
     evidence: str
     image: ImageInput = ImageInput()
     beta_m: float | None = None
+    foreign: tuple = ()
 
 
 def channels(layout, width, latent_channels):
     """The channels of a layout -> {part: (first, count)}, or None if it is not `width` wide.
 
-    A layout names its parts in order: "image" and "control" are as wide as the latents;
-    "mask4" is 4 wide and 1 where the image is given, "hole64" 64 wide and 0 where it is.
+    A layout names its parts in order: "image" and "control" are as wide as the latents, or
+    as a number says; "mask4" is 4 wide and 1 where the image is given, "hole64" 64 wide and
+    0 where it is.
     """
     found, at = {}, 0
     for name, digits in re.findall(r"([a-z]+)(\d*)", layout):
@@ -77,11 +83,14 @@ def channels(layout, width, latent_channels):
 
 NEUTRAL = (1.0, "fraction")
 NO_EVIDENCE = "nobody has measured an early start for {}: the start is left alone"
+DYNAMICRAFTER_EVIDENCE = "M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)"
 
 SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
 SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
 DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",))
 VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",))
+NATIVE_DYNAMICRAFTER = ImageInput(tensors={"cc_concat": "image"}, repeated=True, tokens=("img_emb",), in_model=True)
+PIA = ImageInput(layouts=("control1 image",), repeated=True, in_model=True)  # how alike each frame is to be, then the image
 # I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1
 WAN_LAYOUTS = ("mask4 image", "control mask4 image", "control image", "image")
 WAN = ImageInput(layouts=WAN_LAYOUTS, tokens=("clip_fea",))
@@ -103,8 +112,11 @@ FAMILIES = (
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone", SV3D),
     Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
     # this pack's own classes, see lvdm/model.py
-    Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)", DYNAMICRAFTER, 100.0),
+    Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), DYNAMICRAFTER_EVIDENCE, DYNAMICRAFTER, 100.0),
     Family("VideoCrafter1", ("VideoCrafter1",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), "M = 0.96 T, the paper's setting for VideoCrafter1 (its image benchmark: 0.92 T)", VIDEOCRAFTER1, 25.0),
+    # of other packs: ComfyUI_Native_DynamiCrafter, ComfyUI-AnimateDiff-Evolved
+    Family("Native DynamiCrafter", (), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), DYNAMICRAFTER_EVIDENCE, NATIVE_DYNAMICRAFTER, 100.0, ("DynamiCrafterBase",)),
+    Family("PIA", (), "sd", "sd.safetensors", 0.808, NEUTRAL, NO_EVIDENCE.format("PIA"), PIA, foreign=("PIA",)),
     unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE),
     unmeasured("Wan 2.2 5B", ("WAN22",), "wan22", WAN22_5B),
     unmeasured("Wan", ("WAN21",), "wan21", WAN),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras
@@ -137,11 +149,12 @@ def generic(latent_format):
     return Family("unknown", (), SPACES.get(name, name.lower()), None, 1.0, NEUTRAL, "a model that this pack does not know: the start is left alone")
 
 
-def family_of(model):
-    """The family of a host's BaseModel."""
+def family_of(model, motion=()):
+    """The family of a host's BaseModel. motion: the formats of the motion modules that go with it."""
     key = getattr(model.model_config, "cil_family", None)
     names = {cls.__name__ for cls in type(model).__mro__}
+    foreign = {type(model.model_config).__name__, *motion}
     for family in FAMILIES:
-        if family.key == key or (key is None and names & set(family.classes)):
+        if family.key == key or (key is None and (names & set(family.classes) or foreign & set(family.foreign))):
             return family
     return generic(model.latent_format)

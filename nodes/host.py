@@ -9,13 +9,14 @@ import copy
 import logging
 import math
 import sys
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 
 import torch
 
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_sampling
+import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
 
@@ -61,7 +62,7 @@ class Sampling:
     @classmethod
     def of(cls, model):
         """Of a MODEL (ModelPatcher), with what other nodes patched into it."""
-        return cls(model.get_model_object("model_sampling"))
+        return cls(checked(model).get_model_object("model_sampling"))
 
     @property
     def process(self):
@@ -235,9 +236,42 @@ def start_sigma(sampling, family, start_as, start):
 START_AS = ["family preset", "fraction", "sigma"]
 
 
+def checked(model):
+    """The MODEL. Raises ValueError where another pack passes something else under that type."""
+    if not hasattr(model, "get_model_object"):
+        raise ValueError(f"this MODEL is a {type(model).__name__} of another pack, which the host cannot sample: connect one that KSampler takes")
+    return model
+
+
 def model_family(model):
     """The family of a MODEL (ModelPatcher)."""
-    return family_of(model.model)
+    motion = checked(model).additional_models.get("ADE", [])  # AnimateDiff-Evolved's motion modules
+    formats = (getattr(getattr(module.model, "mm_info", None), "mm_format", None) for module in motion)
+    return family_of(model.model, formats)
+
+
+def cloned(model):
+    """MODEL.clone(), but never with a second network in it.
+
+    The host copies `model_options` deeply, a bound `model_function_wrapper` with all that it
+    is bound to. ComfyUI_Native_DynamiCrafter's is bound to a node that holds the MODEL, so
+    every clone would copy the UNet. Here the function is set aside meanwhile, and the clone's
+    is bound to a copy of that node which holds the clone, whose options it then reads.
+    """
+    options, key = model.model_options, "model_function_wrapper"
+    holder = getattr(options.get(key), "__self__", None)
+    holds = [name for name, value in getattr(holder, "__dict__", {}).items() if getattr(value, "model_options", None) is options]
+    if not holds:
+        return model.clone()
+    model.model_options = {name: value for name, value in options.items() if name != key}
+    try:
+        out = model.clone()
+    finally:
+        model.model_options = options
+    holder = copy.copy(holder)
+    vars(holder).update(dict.fromkeys(holds, out))
+    out.model_options[key] = MethodType(options[key].__func__, holder)
+    return out
 
 
 def to_latent(model, x):
@@ -304,9 +338,9 @@ class SamplingContext:
     def _together(self, clips, x):
         """Whether several clips may go through the network as one batch: it fits, and no patch counts the frames."""
         options = self.model.model_options
-        counts_frames = x.ndim == 4 and any(
-            options.get(k) for k in ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper")
-        )
+        keys = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper", "context_handler")
+        windows = self.model.wrappers.get(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH)  # AnimateDiff-Evolved's
+        counts_frames = x.ndim == 4 and (windows or any(options.get(k) for k in keys))
         needed = self.model.model.memory_required([clips * x.shape[0], *x.shape[1:]])
         return clips > 1 and not counts_frames and needed * 1.5 < comfy.model_management.get_free_memory(x.device)
 
