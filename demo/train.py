@@ -23,8 +23,8 @@ from . import latents, scenes
 
 FOLDER = Path(__file__).parent
 SEED = 0
-BATCH = 6
-STEPS = 1000
+BATCH = 10
+STEPS = 2200
 DROP_IMAGE = 0.1  # as SVD's training; gives the unconditional branch
 EMA = 0.998
 LR = {"muon": 0.02, "adamw": 2e-3}
@@ -32,7 +32,7 @@ LR = {"muon": 0.02, "adamw": 2e-3}
 # ln sigma ~ N(P_mean, P_std) with probability 1 - tail, else uniform over the schedule [0.002, 700]
 NOISE = {
     "healthy": {"P_mean": 1.8, "P_std": 1.4, "tail": 0.2},
-    "leaking": {"P_mean": 1.0, "P_std": 0.8, "tail": 0.1},
+    "leaking": {"P_mean": 4.0, "P_std": 1.4, "tail": 0.2},
 }
 SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
 
