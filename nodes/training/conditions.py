@@ -128,9 +128,9 @@ class Wan(Kind):
 
     @staticmethod
     def takes(base):
-        if type(base) is not comfy.model_base.WAN21 or not base.image_to_video:
+        if type(base) is not comfy.model_base.WAN21:
             return False
-        # noisy latents, four mask channels, image latents; others add a control or a camera
+        # noisy latents, four mask channels, image latents; 2.2 is known by nothing else, others add a control
         return base.diffusion_model.patch_embedding.weight.shape[1] == 2 * base.latent_format.latent_channels + 4
 
     @property
