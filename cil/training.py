@@ -72,6 +72,22 @@ def uniform_time(sigma_of):
     return lambda g: sigma_of(1 - float(torch.rand((), generator=g, dtype=torch.float64)))
 
 
+EVERY_SIGMA = (0.0, math.inf)
+TRIES = 10000
+
+
+def within(draw, low, high):
+    """The same draws, but those outside [low, high] are drawn again. For a model of one of several stages."""
+
+    def again(g):
+        for _ in range(TRIES):
+            if low <= (sigma := draw(g)) <= high:
+                return sigma
+        raise ValueError(f"hardly any noise level of this training lies in [{low:g}, {high:g}], in sigma: widen the range")
+
+    return again
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a model is trained for, in a host's sigma.

@@ -27,11 +27,11 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NETWORK = "diffusion_model."
 
 
-def objective(model, P_mean, P_std, tail=0.0, noised=("image",)):
+def objective(model, P_mean, P_std, tail=0.0, noised=("image",), sigmas=training.EVERY_SIGMA):
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
     P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
-    noised: the fields of a Clip on which TimeNoise acts.
+    noised: the fields of a Clip on which TimeNoise acts; sigmas: (least, largest) that are trained.
     """
     sampling = Sampling.of(model)
     host, process, kinds = sampling.host, sampling.process, comfy.model_sampling
@@ -52,6 +52,8 @@ def objective(model, P_mean, P_std, tail=0.0, noised=("image",)):
         weight = functools.partial(training.velocity_weight, process)
     else:
         weight = functools.partial(training.eps_weight, process)
+    if tuple(sigmas) != training.EVERY_SIGMA:
+        draw = training.within(draw, *sigmas)
     return training.Objective(process, weight, draw, sampling.fraction, noised)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import folder_paths
 from ...cil import clips as cil_clips
 from ...cil import prepared
 from ...cil.timenoise import TimeNoise
-from ...cil.training import Recipe
+from ...cil.training import EVERY_SIGMA, Recipe
 from .. import pictures
 from ..host import say
 from ..motion import flow_input
@@ -26,6 +27,7 @@ CATEGORY = "image-to-video motion/training"
 ClipsType = io.Custom("CIL_CLIPS")
 TIMENOISE, NAIVE = "TimeNoise", "naive (the paper's baseline)"
 NEW_LORA = "[new]"
+ANY_SIGMA = 100000.0  # above the largest of every model
 
 
 def own_folder(kind):
@@ -135,6 +137,8 @@ class TimeNoiseTrain(io.ComfyNode):
                 io.Combo.Input("existing_lora", options=[NEW_LORA, *folder_paths.get_filename_list("loras")], default=NEW_LORA, tooltip="A LoRA of this model to train on. [new]: begin with one that changes nothing."),
                 io.Boolean.Input("resume", default=True, tooltip="On: go on from a stopped training of these settings (steps, learning_rate and clip_norm may differ). Off: begin anew."),
                 io.Boolean.Input("image_tokens", default=False, optional=True, tooltip="On: TimeNoise on what the image encoder says too, at the same level, as the paper has it for DynamiCrafter. Off: on the image's latents alone. VideoCrafter1 sees nothing but the tokens, so they are noised there anyway; Wan 2.2 has none."),
+                io.Float.Input("sigma_from", default=0.0, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Least noise level to train, in sigma. 0 = all. Wan 2.2's high-noise model works above 0.9: 0.9."),
+                io.Float.Input("sigma_to", default=ANY_SIGMA, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Largest noise level to train, in sigma. 100000 = all. Wan 2.2's low-noise model works below 0.9: 0.9."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA on at strength 1."),
@@ -148,12 +152,12 @@ class TimeNoiseTrain(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, clips, tuning, beta_m, a, rank, learning_rate, steps, batch, accumulation, seed, precision, gradient_checkpointing,
-        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume, image_tokens=False,
+        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume, image_tokens=False, sigma_from=0.0, sigma_to=ANY_SIGMA,
     ):  # fmt: skip
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
         lora = None if existing_lora == NEW_LORA else comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("loras", existing_lora), safe_load=True)
-        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens)
+        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
         state = cls.state_file(clips, recipe, how)
         tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
         state.unlink(missing_ok=True)
@@ -166,7 +170,7 @@ class TimeNoiseTrain(io.ComfyNode):
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
         lora = None if how.lora is None else sorted(how.lora)
-        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std) + ("tokens",) * how.tokens)
+        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std) + ("tokens",) * how.tokens + how.sigmas * (how.sigmas != EVERY_SIGMA))
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod

@@ -25,6 +25,7 @@ import comfy.utils
 from ...cil import prepared, training
 from ...cil.moments import write_safetensors
 from ...cil.timenoise import TimeNoise
+from ..host import Sampling
 from ..lvdm import checkpoint as lvdm_checkpoint
 from . import model as trainable
 from .conditions import LVDM, kind_of
@@ -38,7 +39,8 @@ class How:
     lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that SVD
     is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models); tail: the
     share of examples whose ln sigma is drawn evenly over the model's range instead; tokens:
-    TimeNoise on the image encoder's output too.
+    TimeNoise on the image encoder's output too; sigmas: the least and the largest level that is
+    trained, for a model that samples one of several stages.
     """
 
     rank: int = 16
@@ -50,6 +52,7 @@ class How:
     P_std: float = 1.2
     tail: float = 0.0
     tokens: bool = False
+    sigmas: tuple = training.EVERY_SIGMA
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ def check(model, clips, how):
     if kind.vision and clips[0].embed is None:
         raise ValueError("these clips were prepared without an image encoder, which this model needs: prepare them with this model")
     kind.noised(how.tokens)
+    sampling, (low, high) = Sampling.of(model), how.sigmas
+    if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
+        raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
     if kind.name == "SVD" and how.bucket == 0 and not any(clips.motion):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
@@ -105,7 +111,8 @@ def identity(patcher, clips, recipe, how, world):
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
     lora = None if how.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(how.lora.items())])
     tuning = None if recipe.noise is None else asdict(recipe.noise)
-    own = {"tokens": True} if how.tokens else {}  # left out, it equals what older versions wrote
+    # left out where they act on nothing, so that it equals what older versions wrote
+    own = ({"tokens": True} if how.tokens else {}) | ({"sigmas": list(how.sigmas)} if how.sigmas != training.EVERY_SIGMA else {})
     own |= {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
     return {**kept, **own, "lora": lora, "timenoise": tuning, "world": world, "model": trainable.fingerprint(patcher), "clips": digest((clips.names, clips.settings))}
 
@@ -131,7 +138,7 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
             run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, world))
             if state and resume and state.exists():
                 run.resume(state)
-            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens))
+            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens), how.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
             loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, rank, world), device)
             if world > 1:
@@ -184,6 +191,8 @@ def arguments_of(arguments):
     parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations: faster, more memory")
     parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that SVD is told; 0 = each clip's motion score")
     parser.add_argument("--image-tokens", action="store_true", help="TimeNoise on the image encoder's output too, as the paper has it for DynamiCrafter")
+    parser.add_argument("--sigma-from", type=float, default=how.sigmas[0], help="least noise level to train; of Wan 2.2's high-noise model 0.9")
+    parser.add_argument("--sigma-to", type=float, default=how.sigmas[1], help="largest; of Wan 2.2's low-noise model 0.9")
     parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma, of SVD; the others draw their time evenly")
     parser.add_argument("--P-std", type=float, default=how.P_std)
     parser.add_argument("--tail", type=float, default=how.tail, help="share of examples with ln sigma drawn evenly over the whole range")
@@ -225,7 +234,7 @@ def train(o):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
-    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens)
+    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to))
     first = processes()[0] == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
     state = o.out.with_name(o.out.stem + ".state.safetensors")

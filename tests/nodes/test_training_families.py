@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 
 import comfy_extras.nodes_wan as wan
 import family_models
@@ -33,7 +34,7 @@ LVDM = [v.name for v in VARIANTS]
 WAN = ["Wan 2.1 I2V", "Wan 2.2 14B I2V"]
 ALL = [*LVDM, *WAN]
 FEW = ["DynamiCrafter 512", "VideoCrafter1 512", *WAN]
-FPS, HEIGHT, WIDTH = 8.0, 64, 96
+FPS, HEIGHT, WIDTH = 8.0, 32, 48
 
 
 class FakeVision:
@@ -145,14 +146,14 @@ def prepared_by_node(subject, videos, **changes):
 
 
 def shape_of(subject):
-    return (4, subject.frames, 8, 12) if subject.lvdm else (16, 3, 8, 12)
+    return (4, subject.frames, 4, 6) if subject.lvdm else (16, 3, 4, 6)
 
 
 def random_clip(subject, i=0, tokens=7):
     """A Clip of this kind with random contents."""
     shape = shape_of(subject)
     draw = lambda k, *size: lvdm_weights.draw(size, 100 * i + k)
-    image = draw(1, 4, 8, 12) if subject.lvdm else draw(1, *shape)
+    image = draw(1, 4, 4, 6) if subject.lvdm else draw(1, *shape)
     embed = draw(2, 5, subject.vision.width) if kind_of(subject.model).vision else None
     dropped = {"text": draw(4, 7, subject.text.width)} | ({"embed": draw(5, 5, subject.vision.width)} if subject.lvdm else {})
     return Clip(draw(0, *shape), image, embed, 0.0, draw(3, tokens, subject.text.width), dropped)
@@ -166,6 +167,16 @@ def clips(subject, tmp_path):
 def random_set(subject, folder):
     settings = {"fps": FPS, "kind": kind_of(subject.model).name}
     return prepared.prepare(folder, settings, range(3), lambda i: i, lambda i: random_clip(subject, i))
+
+
+class FakeSet(list):
+    """One random clip as a data set."""
+
+    motion = [0.0]
+
+    def __init__(self, subject):
+        super().__init__([random_clip(subject)])
+        self.shape, self.settings = shape_of(subject), {"fps": FPS, "kind": kind_of(subject.model).name}
 
 
 def shown(subject, clips, recipe, **how):
@@ -236,7 +247,7 @@ def test_timenoise_is_where_the_network_takes_its_image(subject, clips):
             each = gap.unflatten(0, (2, -1)) if subject.lvdm else gap.movedim(1, 2)  # [2, T, C, h, w]
             for level, frames in zip(levels, each):
                 image = frames[:, -width:]
-                assert float(image[0].std()) == pytest.approx(level, rel=0.15)
+                assert float(image[0].std()) == pytest.approx(level, rel=0.3)
                 assert torch.equal(image[1:], image[:1].expand_as(image[1:])) if subject.lvdm else not image[1:].any() and not frames[:, :4].any()
         else:
             assert gap.numel() == 0
@@ -264,6 +275,16 @@ def test_the_loss_is_the_networks_own_with_zero_snr_and_dynamic_rescale(name):
         assert float(got) == pytest.approx(float((out - target).square().mean()), rel=1e-3), t
     levels = [goal.draw_sigma(training.generator(n)) for n in range(30)]
     assert set(levels) <= set(sampling.sigmas.tolist()) and goal.fraction(max(levels)) > 0.9
+
+
+@pytest.mark.parametrize("name, low, high", [("Wan 2.2 14B I2V", 0.9, math.inf), ("Wan 2.2 14B I2V", 0.0, 0.9), ("DynamiCrafter 512", 5.0, 50.0)])
+def test_only_the_levels_of_a_stage_are_trained(name, low, high):
+    draw = lambda sigmas: [trainable.objective(subject_of(name).model, 0, 1, sigmas=sigmas).draw_sigma(training.generator(n)) for n in range(40)]
+    every, some = draw(training.EVERY_SIGMA), draw((low, high))
+    assert all(low <= s <= high for s in some) and len(set(some)) > 30
+    assert [b for a, b in zip(every, some) if low <= a <= high] == [a for a in every if low <= a <= high]
+    with pytest.raises(ValueError, match="noise levels run from .* to .*, but .* is to be trained"):
+        train.check(subject_of(name).model, FakeSet(subject_of(name)), train.How(sigmas=(high, low)))
 
 
 @pytest.mark.parametrize("name", ["DynamiCrafter 512", "Wan 2.1 I2V"])
@@ -351,7 +372,7 @@ def test_dynamicrafter_and_videocrafter_share_a_set_but_not_with_svd(videos, tmp
     made = prepared_by_node(subject_of("DynamiCrafter 512"), videos)[0]
     model = subject_of("VideoCrafter1 512").model
     train.check(model, made, train.How())
-    svd = prepared.prepare(tmp_path / "svd", {"fps": FPS}, [0], lambda i: i, lambda i: Clip(torch.zeros(4, 4, 8, 12), torch.zeros(4, 8, 12), torch.zeros(1, 8)))
+    svd = prepared.prepare(tmp_path / "svd", {"fps": FPS}, [0], lambda i: i, lambda i: Clip(torch.zeros(4, 4, 4, 6), torch.zeros(4, 4, 6), torch.zeros(1, 8)))
     with pytest.raises(ValueError, match="prepared for SVD, and lack what LVDM is told"):
         train.check(model, svd, train.How())
 
