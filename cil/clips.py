@@ -57,6 +57,12 @@ def find(source):
     raise ValueError(f"there is no folder or list of videos at {source}")
 
 
+def caption(path):
+    """The text beside a video, in a .txt file of its name, or None where there is none."""
+    file = Path(path).with_suffix(".txt")
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+
+
 def _av():
     try:
         import av

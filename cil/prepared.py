@@ -1,8 +1,9 @@
 """Prepared clips: what a training needs of each, made once and kept in safetensors shards.
 
 A folder of shards is one data set. A shard holds a few clips, their tensors stacked, and in
-its metadata the settings, the clips' names and the files that gave none. Shards are written
-whole, so a preparation that was stopped goes on after the last one.
+its metadata the settings, the clips' names and the files that gave none. Texts and what the
+unconditional branch sees are mostly the same for many clips, so a shard holds each once.
+Shards are written whole, so a preparation that was stopped goes on after the last one.
 """
 
 import json
@@ -19,6 +20,8 @@ from .training import Clip
 
 FORMAT = "cil-prepared-clips"
 SHARD = 16  # clips a shard at most
+STACKED = ("latents", "image", "embed")
+TEXT, DROPPED = "text.", "dropped."  # of tensors that several clips share
 
 
 class ClipSet:
@@ -38,7 +41,8 @@ class ClipSet:
         if self.settings is None:
             self.settings = about["settings"]
         resumable.check_settings(f"{self.folder.name}/{path.name}", about["settings"], self.settings)
-        self._places += [(path, row) for row in range(len(about["names"]))]
+        texts = about.get("texts") or [None] * len(about["names"])
+        self._places += [(path, row, text) for row, text in enumerate(texts)]
         self.names += about["names"]
         self.motion += about["motion"]
         self.skipped += [tuple(s) for s in about["skipped"]]
@@ -47,10 +51,13 @@ class ClipSet:
         return len(self._places)
 
     def __getitem__(self, index):
-        path, row = self._places[index]
+        path, row, text = self._places[index]
         with safe_open(path, framework="pt") as file:
-            latents, image, embed = (file.get_slice(name)[row] for name in ("latents", "image", "embed"))
-        return Clip(latents, image.float(), embed.float(), self.motion[index])
+            names = set(file.keys())
+            latents, image, embed = (file.get_slice(name)[row] if name in names else None for name in STACKED)
+            text = None if text is None else file.get_tensor(f"{TEXT}{text}").float()
+            dropped = {name.removeprefix(DROPPED): file.get_tensor(name).float() for name in names if name.startswith(DROPPED)}
+        return Clip(latents, image.float(), None if embed is None else embed.float(), self.motion[index], text, dropped or None)
 
     @property
     def shape(self):
@@ -110,13 +117,29 @@ def prepare(folder, settings, items, read, encode, every=60.0, progress=None):
 
 
 def _write(clips, settings, names, made, skipped):
-    """One shard, and its clips into the open data set. Latents in fp16."""
-    stack = lambda name: torch.stack([getattr(clip, name).half() for clip in made]).contiguous()
-    tensors = {name: stack(name) for name in ("latents", "image", "embed")} if made else {}
+    """One shard, and its clips into the open data set. Tensors in fp16."""
+    tensors, texts = _tensors(made) if made else ({}, [])
     about = {"settings": settings, "names": names, "motion": [clip.motion for clip in made], "skipped": skipped}
+    if any(text is not None for text in texts):
+        about["texts"] = texts
     path = clips.folder / f"clips-{clips.done:06d}.safetensors"
     write_safetensors(tensors, path, {"format": FORMAT, "version": "1", "clips": json.dumps(about)})
     clips._add(path)
+
+
+def _tensors(made):
+    """Clips of one kind -> (a shard's tensors, for each clip the number of its text or None)."""
+    first, half = made[0], lambda value: value.half().contiguous()
+    tensors = {name: half(torch.stack([getattr(clip, name) for clip in made])) for name in STACKED if getattr(first, name) is not None}
+    tensors |= {DROPPED + field: half(value) for field, value in (first.dropped or {}).items()}
+    kept, texts = [], []
+    for text in (clip.text for clip in made):
+        same = (n for n, other in enumerate(kept) if text is not None and text.shape == other.shape and torch.equal(text, other))
+        number = None if text is None else next(same, len(kept))
+        if number == len(kept):
+            kept.append(text)
+        texts.append(number)
+    return tensors | {f"{TEXT}{n}": half(text) for n, text in enumerate(kept)}, texts
 
 
 def _about(path):

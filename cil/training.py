@@ -34,8 +34,9 @@ def eps_weight(process, sigma):
 
 # Salimans & Ho 2022, App. D, ||v - v_hat||^2 with v = alpha_t eps - sigma_t x_0: D = alpha_t x_t - sigma_t v_hat.
 # Lipman et al. 2023, Eq. 23, ||u - u_hat||^2 with u = eps - x_0: D = x_t - sigma_t u_hat. The same weight.
-def velocity_weight(process, sigma):
-    return 1 / process.sigma(sigma) ** 2
+def velocity_weight(process, sigma, rescale=lambda s: 1.0):
+    """rescale(sigma): LVDM's s_t, where the network predicts v = alpha_t eps - sigma_t s_t x_0."""
+    return (rescale(sigma) / process.sigma(sigma)) ** 2
 
 
 # Karras et al. 2022, Table 1, lambda(sigma); with sigma_data = 1 also SVD's v-loss.
@@ -71,18 +72,36 @@ def uniform_time(sigma_of):
     return lambda g: sigma_of(1 - float(torch.rand((), generator=g, dtype=torch.float64)))
 
 
+EVERY_SIGMA = (0.0, math.inf)
+TRIES = 10000
+
+
+def within(draw, low, high):
+    """The same draws, but those outside [low, high] are drawn again. For a model of one of several stages."""
+
+    def again(g):
+        for _ in range(TRIES):
+            if low <= (sigma := draw(g)) <= high:
+                return sigma
+        raise ValueError(f"hardly any noise level of this training lies in [{low:g}, {high:g}], in sigma: widen the range")
+
+    return again
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a model is trained for, in a host's sigma.
 
     process: its forward process; weight(sigma) of ||D - x_0||^2; draw_sigma(generator): the
-    levels to train; fraction(sigma): t of TimeNoise, a fraction of T in [0, 1].
+    levels to train; fraction(sigma): t of TimeNoise, a fraction of T in [0, 1]; noised: the
+    fields of a Clip on which TimeNoise acts.
     """
 
     process: ForwardProcess
     weight: Callable
     draw_sigma: Callable
     fraction: Callable
+    noised: tuple = ("image",)
 
 
 # ---- the examples ---------------------------------------------------------------------
@@ -121,15 +140,20 @@ class Recipe:
 class Clip:
     """One prepared clip.
 
-    latents [C, T, h, w] as the network sees them; image: the conditional image's latents
-    [C, h, w] in the scale in which the network takes them; embed: the image embedding, any
-    shape; motion: motion score or bucket, 0 where there is none.
+    latents [C, T, h, w] as the network sees them. image: the conditional image's latents
+    [C, h, w] in the scale in which the network takes them, or [C, T, h, w] with the image as
+    the first frame and padding behind it. embed: the image embedding or tokens, any shape;
+    None where the network takes none. motion: motion score or bucket, 0 where there is none.
+    text: the text's embedding [tokens, d], None where the network reads none. dropped: {field:
+    what stands there in the unconditional branch}, None = zeros for image and embed.
     """
 
     latents: torch.Tensor
     image: torch.Tensor
-    embed: torch.Tensor
+    embed: torch.Tensor | None
     motion: float = 0.0
+    text: torch.Tensor | None = None
+    dropped: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -153,13 +177,24 @@ def clip_of(seed, number, clips):
     return int(torch.randperm(clips, generator=generator(seed, 1, turn))[place])
 
 
-def noised(clip, level, eps):
-    """The clip with TimeNoise on its image: y_s = y_0 + beta_s eps."""
-    return replace(clip, image=timenoise.add_noise(clip.image, level, eps))
+def unit_noise(condition, g):
+    """Unit noise on an image's latents or tokens; none on the padding behind the image of [C, T, h, w]."""
+    if condition.ndim < 4:
+        return torch.randn(condition.shape, generator=g)
+    eps = torch.zeros(condition.shape)
+    eps[:, :1] = torch.randn(eps[:, :1].shape, generator=g)
+    return eps
+
+
+def noised(clip, fields, level, g):
+    """The clip with TimeNoise on its image: y_s = y_0 + beta_s eps, in each of `fields`."""
+    return replace(clip, **{f: timenoise.add_noise(getattr(clip, f), level, unit_noise(getattr(clip, f), g)) for f in fields})
 
 
 def without_condition(clip):
-    """The clip for the unconditional branch: image and embedding zero, the rest as it is."""
+    """The clip as the unconditional branch sees it."""
+    if clip.dropped is not None:
+        return replace(clip, **clip.dropped)
     return replace(clip, image=torch.zeros_like(clip.image), embed=torch.zeros_like(clip.embed))
 
 
@@ -177,7 +212,7 @@ def example(recipe, objective, clips, number):
     if recipe.noise is not None:
         t = torch.tensor(objective.fraction(sigma), dtype=torch.float64)
         level = float(recipe.noise.sample(t, g))
-        clip = noised(clip, level, torch.randn(clip.image.shape, generator=g))
+        clip = noised(clip, objective.noised, level, g)
     return Example(without_condition(clip) if dropped else clip, eps, sigma, level)
 
 

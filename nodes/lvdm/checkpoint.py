@@ -181,8 +181,13 @@ def load(path, wanted=AUTOMATIC):
 
     wanted: a Variant's name, or AUTOMATIC. Raises ValueError.
     """
+    return build(read(path), path, wanted)
+
+
+def build(tensors, path, wanted=AUTOMATIC):
+    """The same of the tensors that `read` gave."""
     path = Path(path)
-    name, tensors = f"{path.parent.name}/{path.name}", read(path)  # the released files are all called model.ckpt
+    name = f"{path.parent.name}/{path.name}"  # the released files are all called model.ckpt
     check_kind(tensors, name)
     model = build_model(tensors, name, wanted)
     config = model.model.model_config

@@ -18,6 +18,7 @@ from .sampling import sampling_for
 from .unet import LVDMUNet
 
 T = comfy.model_base.ModelType
+FILM = 24  # frames a second
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Variant:
     zsnr: bool
     base_scale: float
     fps: int
+
+    def told(self, fps):
+        """Frames a second as the network takes them: 256 counts from which frame to which, of a film's 24 a second."""
+        return max(1, round(FILM / fps)) if self.alpha else round(fps)
 
     @property
     def sampling_settings(self):

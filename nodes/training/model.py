@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 import comfy.lora
 import comfy.lora_convert
-import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sd
@@ -21,21 +20,18 @@ from comfy.weight_adapter import LoRAAdapter
 
 from ...cil import training
 from ..host import Sampling
+from ..lvdm.sampling import RescaledV
+from .conditions import kind_of
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NETWORK = "diffusion_model."
 
 
-def check_trainable(model):
-    """Raise ValueError unless the pack knows how to train this MODEL."""
-    if not isinstance(model.model, comfy.model_base.SVD_img2vid):
-        raise ValueError(f"training is there for SVD's family (SVD, SV3D, the demo), but a {type(model.model).__name__} came: connect such a model")
-
-
-def objective(model, P_mean, P_std, tail=0.0):
+def objective(model, P_mean, P_std, tail=0.0, noised=("image",), sigmas=training.EVERY_SIGMA):
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
     P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
+    noised: the fields of a Clip on which TimeNoise acts; sigmas: (least, largest) that are trained.
     """
     sampling = Sampling.of(model)
     host, process, kinds = sampling.host, sampling.process, comfy.model_sampling
@@ -50,39 +46,48 @@ def objective(model, P_mean, P_std, tail=0.0):
     elif process.name == "VE":
         weight = functools.partial(training.edm_weight, sigma_data=host.sigma_data)
         draw = training.lognormal_sigma(P_mean, P_std, sampling.sigma_min, sampling.sigma_max, tail)
+    elif isinstance(host, RescaledV):
+        weight = functools.partial(training.velocity_weight, process, rescale=host.factor)
     elif isinstance(host, kinds.V_PREDICTION):
         weight = functools.partial(training.velocity_weight, process)
     else:
         weight = functools.partial(training.eps_weight, process)
-    return training.Objective(process, weight, draw, sampling.fraction)
+    if tuple(sigmas) != training.EVERY_SIGMA:
+        draw = training.within(draw, *sigmas)
+    return training.Objective(process, weight, draw, sampling.fraction, noised)
 
 
 class Denoiser:
     """cil's denoise(x, sigma, examples) by a MODEL, conditioned by the host's own code as for sampling.
 
-    fps: of the clips; bucket: the motion bucket that the model is told, None = each clip's own.
+    fps: of the clips; bucket: the motion bucket that SVD is told, None = each clip's own.
     The level of TimeNoise goes in as SVD's augmentation level.
     """
 
     def __init__(self, patcher, fps, bucket):
-        self.model, self.fps, self.bucket = patcher.model, fps, bucket
+        self.model, self.kind, self.fps, self.bucket = patcher.model, kind_of(patcher), fps, bucket
 
     def __call__(self, x, sigma, examples):
         n, _, frames = x.shape[:3]
-        flat = x.movedim(2, 1).flatten(0, 1)  # the host's SVD has frames as the batch: [n T, C, h, w]
-        each = [self._conditions(e, flat[:frames]) for e in examples]
-        conditions = {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()}
-        out = self.model.apply_model(flat, sigma.repeat_interleave(frames), transformer_options={}, **conditions)
-        return out.unflatten(0, (n, frames)).movedim(1, 2)
+        batched = self.kind.frames_as_batch
+        flat = x.movedim(2, 1).flatten(0, 1) if batched else x  # [n T, C, h, w] or [n, C, T, h, w]
+        rows = len(flat) // n
+        sigma = sigma.repeat_interleave(rows)
+        each = [self._conditions(e, flat[:rows]) for e in examples]
+        if all(cond.can_concat(other[name]) for other in each[1:] for name, cond in each[0].items()):
+            out = self._apply(flat, sigma, {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()})
+        else:  # texts of lengths that the host does not put together either
+            parts = zip(flat.split(rows), sigma.split(rows), each)
+            out = torch.cat([self._apply(part, s, {name: cond.cond for name, cond in own.items()}) for part, s, own in parts])
+        return out.unflatten(0, (n, frames)).movedim(1, 2) if batched else out
+
+    def _apply(self, x, sigma, conditions):
+        return self.model.apply_model(x, sigma, transformer_options={}, **conditions)
 
     def _conditions(self, example, noise):
-        """The host's conditions of one clip, repeated for its frames."""
-        clip, device = example.clip, noise.device
-        bucket = round(min(255.0, clip.motion)) if self.bucket is None else self.bucket
-        made = self.model.extra_conds(
-            noise=noise, device=device, cross_attn=clip.embed[None].to(device), concat_latent_image=clip.image[None].to(device),
-            fps=self.fps, motion_bucket_id=bucket, augmentation_level=example.level,
-        )  # fmt: skip
+        """The host's conditions of one clip, repeated for its frames where they are the batch."""
+        device = noise.device
+        made = self.model.extra_conds(noise=noise, device=device, **self.kind.told(example, self.fps, self.bucket, device))
         for cond in made.values():
             if torch.is_tensor(cond.cond):
                 cond.cond = cond.cond.to(device)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -14,17 +15,19 @@ import folder_paths
 from ...cil import clips as cil_clips
 from ...cil import prepared
 from ...cil.timenoise import TimeNoise
-from ...cil.training import Recipe
+from ...cil.training import EVERY_SIGMA, Recipe
 from .. import pictures
 from ..host import say
 from ..motion import flow_input
 from . import model as trainable
 from . import prepare, train
+from .conditions import Encoders, kind_of
 
 CATEGORY = "image-to-video motion/training"
 ClipsType = io.Custom("CIL_CLIPS")
 TIMENOISE, NAIVE = "TimeNoise", "naive (the paper's baseline)"
 NEW_LORA = "[new]"
+ANY_SIGMA = 100000.0  # above the largest of every model
 
 
 def own_folder(kind):
@@ -43,21 +46,23 @@ class PrepareClips(io.ComfyNode):
             node_id="CILPrepareClips",
             display_name="Prepare Clips (CIL)",
             category=CATEGORY,
-            description="Makes a data set for training from a folder of videos: latents, the first frame's latents and embedding, and the motion score of each clip. Stopped, it goes on there the next time; finished, it is only read.",
+            description="Makes a data set for training from a folder of videos: latents, the first frame's latents and embedding, the text, and the motion score of each clip. Stopped, it goes on there the next time; finished, it is only read.",
             inputs=[
-                io.Model.Input("model", tooltip="The model to be trained (SVD's family): the scale of its latents is used."),
+                io.Model.Input("model", tooltip="The model to be trained: SVD's family, DynamiCrafter, VideoCrafter1, Wan 2.1 or 2.2 14B image-to-video."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                io.ClipVision.Input("clip_vision", tooltip="Its image encoder."),
                 io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line. Empty: take the prepared data set of this name as it is."),
                 io.String.Input("name", default="my_clips", tooltip="Name of the data set: a folder below output/cil/clips."),
-                io.Int.Input("frames", default=spec.frames, min=2, max=512, tooltip="Frames of a clip. The paper: 16; SVD was made for 14, SVD-XT for 25."),
-                io.Float.Input("fps", default=spec.fps, min=1.0, max=120.0, step=0.1, tooltip="Frames a second to take from a video; the model is told the same number. The paper: 3."),
+                io.Int.Input("frames", default=spec.frames, min=2, max=512, tooltip="Frames of a clip. The paper: 16, as DynamiCrafter and VideoCrafter1 were made for; SVD 14, SVD-XT 25, Wan 81 (always 4 n + 1)."),
+                io.Float.Input("fps", default=spec.fps, min=1.0, max=120.0, step=0.1, tooltip="Frames a second to take from a video; the model is told the same number, where it can be told. The paper: 3; Wan's own: 16."),
                 io.Int.Input("width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512. Larger needs more memory in training."),
                 io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
                 io.Int.Input("clips_per_video", default=1, min=1, max=10000, tooltip="How many clips to take from each video, each from another random place. 1 = one."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
                 io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips: more variety where left and right do not matter. Off changes nothing."),
                 flow,
+                io.String.Input("prompt", default="", multiline=True, optional=True, tooltip="Text of the videos that have no caption, for models that read a text. A caption is a .txt file beside the video, with its name. Empty: the empty text."),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip="Its image encoder. Not needed for Wan 2.2, which has none."),
+                io.Clip.Input("clip", optional=True, tooltip="Its text encoder, for captions and prompt. SVD has none."),
             ],
             outputs=[
                 ClipsType.Output(display_name="clips", tooltip="The data set, for TimeNoise Train."),
@@ -68,19 +73,23 @@ class PrepareClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, vae, clip_vision, folder, name, frames, fps, width, height, clips_per_video, seed, flip, flow):
+    def execute(cls, model, vae, folder, name, frames, fps, width, height, clips_per_video, seed, flip, flow, prompt="", clip_vision=None, clip=None):
         if not re.fullmatch(r"[\w][\w .-]*", name.strip()):
             raise ValueError(f"'{name}' cannot be a folder's name: use letters, digits, spaces, '.', '-' and '_'")
         target = own_folder("clips") / name.strip()
         if folder.strip():
             spec = cil_clips.ClipSpec(frames, fps, height, width, seed, flip)
             progress = cls.progress(cls.hidden.unique_id)
-            made = prepare.prepare(model, clip_vision, vae, folder.strip(), spec, flow, target, clips_per_video, progress)
+            made = prepare.prepare(model, Encoders(vae, clip_vision, clip), folder.strip(), spec, flow, target, clips_per_video, prompt, progress)
         else:
             made = prepared.load(target)
         motion = {name: round(score, 2) for name, score in zip(made.names, made.motion)}
         report = {"clips": len(made), "latents": made.shape, **made.settings, "motion": motion, "skipped": [f"{n}: it {why}" for n, why in made.skipped]}
         text = f"{len(made)} clips of {' x '.join(map(str, made.shape))} in {target.name}, {len(made.skipped)} files skipped"
+        if "captions" in made.settings:
+            text += f"\n{made.settings['captions']} videos have a caption"
+        elif prompt.strip() and not kind_of(model).text:
+            text += "\nthe prompt does nothing: this model reads no text"
         say(cls.hidden.unique_id, text)
         return io.NodeOutput(made, json.dumps(report, ensure_ascii=False), ui=ui.PreviewText(text))
 
@@ -105,10 +114,10 @@ class TimeNoiseTrain(io.ComfyNode):
             category=CATEGORY,
             description="Fine-tunes an image-to-video model against conditional image leakage by a LoRA: in training the image is noised the more, the noisier the video is, so that the model cannot copy it. Stopped, it keeps its state and goes on there the next time.",
             inputs=[
-                io.Model.Input("model", tooltip="The model to train (SVD's family). It is not changed; LoRAs that are on it stay on."),
-                ClipsType.Input("clips", tooltip="From Prepare Clips, made with this model's VAE."),
+                io.Model.Input("model", tooltip="The model to train: SVD's family, DynamiCrafter, VideoCrafter1, Wan 2.1 or 2.2 14B image-to-video. It is not changed; LoRAs that are on it stay on."),
+                ClipsType.Input("clips", tooltip="From Prepare Clips, made with this model."),
                 io.Combo.Input("tuning", options=[TIMENOISE, NAIVE], default=TIMENOISE, tooltip="TimeNoise: noise on the image, the paper's cure. naive: the same training with a clean image, to compare with; beta_m and a then do nothing."),
-                io.Float.Input("beta_m", default=100.0, min=0.001, max=10000.0, step=0.001, tooltip="Largest level of the noise on the image, in units of the image's latents (SVD's have a deviation of about 5). The paper: 100 for SVD, the authors' released settings: 15. Larger: more motion, less likeness to the image."),
+                io.Float.Input("beta_m", default=100.0, min=0.001, max=10000.0, step=0.001, tooltip="Largest level of the noise on the image, in units of the image's latents (SVD's have a deviation of about 5, all others' of about 1). The paper: 100 for SVD and DynamiCrafter, 25 for VideoCrafter1; the authors' released settings for SVD: 15; nobody has tried Wan. Larger: more motion, less likeness to the image."),
                 io.Float.Input("a", default=5.0, min=0.01, max=100.0, step=0.01, tooltip="How late the levels rise with the noise of the video. The paper: 5. Smaller: more noise earlier, more motion, less likeness."),
                 io.Int.Input("rank", default=16, min=1, max=1024, tooltip="Rank of the LoRA, for every matrix and convolution. Larger: learns more, needs more memory. An existing LoRA keeps its own."),
                 io.Float.Input("learning_rate", default=1e-4, min=1e-8, max=1.0, step=1e-8, tooltip="Step size of AdamW. The paper: 0.00003 for all weights; a LoRA bears a few times that. Too large: the training stops and says so."),
@@ -118,15 +127,18 @@ class TimeNoiseTrain(io.ComfyNode):
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of everything random. The same seed gives the same training; naive and TimeNoise then see the same clips and noise."),
                 io.Combo.Input("precision", options=list(trainable.PRECISIONS), default="bf16", tooltip="Numbers the model computes in; the LoRA itself is always kept in fp32. fp32: slower, twice the memory, exact."),
                 io.Boolean.Input("gradient_checkpointing", default=True, tooltip="On: compute activations twice instead of keeping them, a third slower for several times less memory. The result is the same."),
-                io.Float.Input("condition_dropout", default=0.1, min=0.0, max=1.0, step=0.01, tooltip="Share of examples without their image, which guidance (CFG) needs. The paper: 0.1. 0 = none."),
+                io.Float.Input("condition_dropout", default=0.1, min=0.0, max=1.0, step=0.01, tooltip="Share of examples without their condition, which guidance (CFG) needs: SVD without its image; the others with the empty text, DynamiCrafter and VideoCrafter1 also with a grey picture for the image encoder, as in sampling. The paper: 0.1. 0 = none."),
                 io.Float.Input("ema", default=0.999, min=0.0, max=0.99999, step=0.00001, tooltip="Decay of the running average of the LoRA, which is what comes out. The paper: 0.9999 over 20000 steps. 0 = the last weights."),
                 io.Float.Input("clip_norm", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip="Gradients longer than this are shortened to it. 0 = never."),
                 io.Float.Input("weight_decay", default=0.01, min=0.0, max=10.0, step=0.001, tooltip="AdamW's pull of the LoRA towards nothing. The paper: 0.01. 0 = none."),
-                io.Int.Input("motion_bucket_id", default=20, min=0, max=1023, tooltip="Motion bucket that the model is told in training. The paper: 20 for every clip. 0 = each clip's own motion score."),
-                io.Float.Input("P_mean", default=-1.2, min=-10.0, max=10.0, step=0.1, tooltip="Mean of ln(sigma) in training, for SVD. The paper: -1.2. Higher trains the noisy end more, where the levels of TimeNoise are high."),
+                io.Int.Input("motion_bucket_id", default=20, min=0, max=1023, tooltip="Motion bucket that SVD is told in training; others have none. The paper: 20 for every clip. 0 = each clip's own motion score."),
+                io.Float.Input("P_mean", default=-1.2, min=-10.0, max=10.0, step=0.1, tooltip="Mean of ln(sigma) in training, for SVD; the others draw their time evenly. The paper: -1.2. Higher trains the noisy end more, where the levels of TimeNoise are high."),
                 io.Float.Input("P_std", default=1.2, min=0.01, max=10.0, step=0.1, tooltip="Deviation of ln(sigma) in training, for SVD. The paper: 1.2. Larger reaches the noisy end more often."),
                 io.Combo.Input("existing_lora", options=[NEW_LORA, *folder_paths.get_filename_list("loras")], default=NEW_LORA, tooltip="A LoRA of this model to train on. [new]: begin with one that changes nothing."),
                 io.Boolean.Input("resume", default=True, tooltip="On: go on from a stopped training of these settings (steps, learning_rate and clip_norm may differ). Off: begin anew."),
+                io.Boolean.Input("image_tokens", default=False, optional=True, tooltip="On: TimeNoise on what the image encoder says too, at the same level, as the paper has it for DynamiCrafter. Off: on the image's latents alone. VideoCrafter1 sees nothing but the tokens, so they are noised there anyway; Wan 2.2 has none."),
+                io.Float.Input("sigma_from", default=0.0, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Least noise level to train, in sigma. 0 = all. Wan 2.2's high-noise model works above 0.9: 0.9."),
+                io.Float.Input("sigma_to", default=ANY_SIGMA, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Largest noise level to train, in sigma. 100000 = all. Wan 2.2's low-noise model works below 0.9: 0.9."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA on at strength 1."),
@@ -140,12 +152,12 @@ class TimeNoiseTrain(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, clips, tuning, beta_m, a, rank, learning_rate, steps, batch, accumulation, seed, precision, gradient_checkpointing,
-        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume,
+        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume, image_tokens=False, sigma_from=0.0, sigma_to=ANY_SIGMA,
     ):  # fmt: skip
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
         lora = None if existing_lora == NEW_LORA else comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("loras", existing_lora), safe_load=True)
-        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std)
+        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
         state = cls.state_file(clips, recipe, how)
         tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
         state.unlink(missing_ok=True)
@@ -158,7 +170,7 @@ class TimeNoiseTrain(io.ComfyNode):
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
         lora = None if how.lora is None else sorted(how.lora)
-        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std))
+        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std) + ("tokens",) * how.tokens + how.sigmas * (how.sigmas != EVERY_SIGMA))
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod

@@ -1,78 +1,123 @@
 """Prepare a folder of videos for training: `python run.py do nodes.training.prepare VIDEOS --model MODEL --out SET`.
 
-VIDEOS is a folder or a text file with one path a line; MODEL an image-only checkpoint (SVD's
-layout), or `demo:leaking`, `demo:healthy`, `demo:FILE`. Stopped, the same command goes on.
+VIDEOS is a folder or a text file with one path a line; MODEL a checkpoint of SVD,
+DynamiCrafter or VideoCrafter1, a diffusion model file of Wan 2.1 / 2.2 14B image-to-video, or
+`demo:leaking`, `demo:healthy`, `demo:FILE`. What MODEL does not bring comes from --vae,
+--clip-vision and --text-encoder. A video's text is a .txt file of its name beside it; others
+get --prompt. Stopped, the same command goes on.
 """
 
 import argparse
+import functools
 import hashlib
 import sys
 from pathlib import Path
 
 import torch
 
+import comfy.clip_vision
 import comfy.sd
+import comfy.utils
 
 from ...cil import clips, motion, prepared
 from ...cil.training import Clip
 from ..host import clip_latents, model_family
+from ..lvdm import checkpoint as lvdm_checkpoint
+from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend
-from .model import check_trainable
+from .conditions import SVD, Encoders, Wan, check_encoders, kind_of, text_embedding
 
 NO_FLOW = "none"
 
 
-def load_checkpoint(name):
-    """-> (MODEL, CLIP_VISION, VAE) as the host's image-only checkpoint loader gives them, or the demo's."""
+def load_checkpoint(name, variant=lvdm_checkpoint.AUTOMATIC):
+    """-> (MODEL, Encoders) with what the file brings of them. variant: of DynamiCrafter, where its file does not tell."""
     if name.startswith("demo:"):
         from ...demo import model
 
-        return model.load(name.removeprefix("demo:"))
+        made, clip_vision, vae = model.load(name.removeprefix("demo:"))
+        return made, Encoders(vae, clip_vision)
     if not Path(name).is_file():
         raise ValueError(f"there is no checkpoint at {name}")
-    model, _, vae, clip_vision = comfy.sd.load_checkpoint_guess_config(name, output_vae=True, output_clip=False, output_clipvision=True)[:4]
-    if clip_vision is None or vae is None:
-        raise ValueError(f"{name} brings no image encoder or no VAE: give an image-only checkpoint, as SVD's")
-    return model, clip_vision, vae
+    tensors = lvdm_checkpoint.read(name)
+    if any(".temopral_conv." in key for key in tensors):
+        made, clip, clip_vision, vae = lvdm_checkpoint.build(tensors, name, variant)
+        return made, Encoders(vae, clip_vision, clip)
+    del tensors
+    try:
+        made, _, vae, clip_vision = comfy.sd.load_checkpoint_guess_config(name, output_vae=True, output_clip=False, output_clipvision=True)[:4]
+    except RuntimeError as error:
+        raise ValueError(f"{name} is no checkpoint that this host knows: {str(error).splitlines()[0]}") from None
+    return made, Encoders(vae if vae is not None and vae.first_stage_model is not None else None, clip_vision)
 
 
-@torch.no_grad()
-def encoded(frames, vae, clip_vision, process_in, flow):
-    """One clip, uint8 [T, H, W, 3] -> Clip: latents, the first frame's latents and embedding, motion score."""
-    pixels = frames.float() / 255
-    return Clip(
-        clip_latents(vae, process_in, pixels),
-        vae.encode(pixels[:1])[0],
-        clip_vision.encode_image(pixels[:1]).image_embeds,
-        motion.motion_score(pixels, flow) if flow else 0.0,
+def with_files(encoders, kind, vae=None, clip_vision=None, text_encoder=None):
+    """Encoders with what files of their own bring instead."""
+    read = functools.partial(comfy.utils.load_torch_file, safe_load=True)
+    clip_type = comfy.sd.CLIPType.WAN if isinstance(kind, Wan) else comfy.sd.CLIPType.STABLE_DIFFUSION
+    return Encoders(
+        comfy.sd.VAE(sd=read(vae)) if vae else encoders.vae,
+        comfy.clip_vision.load(clip_vision) if clip_vision else encoders.clip_vision,
+        comfy.sd.load_clip([text_encoder], clip_type=clip_type) if text_encoder else encoders.clip,
     )
 
 
-def prepare(model, clip_vision, vae, videos, spec, flow, folder, per_video=1, progress=None):
-    """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW."""
-    check_trainable(model)
+@torch.no_grad()
+def encoded(frames, kind, encoders, process_in, flow, text, dropped):
+    """One clip, uint8 [T, H, W, 3] -> Clip. text: its embedding or None; dropped: see Clip."""
+    pixels = frames.float() / 255
+    return Clip(
+        clip_latents(encoders.vae, process_in, pixels),
+        **kind.seen(pixels, encoders),
+        motion=motion.motion_score(pixels, flow) if flow else 0.0,
+        text=text,
+        dropped=dropped,
+    )
+
+
+def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="", progress=None):
+    """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption."""
+    kind = kind_of(model)
+    check_encoders(kind, encoders)
+    kind.check_frames(spec.frames)
     paths = clips.find(videos)
     if not paths:
         raise ValueError(f"{videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(per_video)]
-    listing = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
-    settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": listing, "per_video": per_video}
+    digest = lambda lines: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": digest(path.name for path in paths), "per_video": per_video}
+    if not isinstance(kind, SVD):  # whose sets are older than this
+        settings["kind"] = kind.name
+    captions = {path: clips.caption(path) for path in paths} if kind.text else {}
+    text_of = lambda path: prompt.strip() if captions.get(path) is None else captions[path]
+    if kind.text:
+        settings |= {"captions": sum(c is not None for c in captions.values()), "texts": digest(map(text_of, paths))}
+    embedded = functools.lru_cache(64)(lambda text: text_embedding(encoders.clip, text) if kind.text else None)
+    dropped = functools.cache(lambda: kind.dropped(torch.full((1, spec.height, spec.width, 3), 0.5), encoders, embedded("")))
     process_in = model.get_model_object("process_latent_in")
     backend = None if flow == NO_FLOW else flow_backend(flow)
-    encode = lambda frames: encoded(frames, vae, clip_vision, process_in, backend)
-    made = prepared.prepare(folder, settings, items, lambda d: clips.read(d.path, spec, d.n), encode, progress=progress)
+    read = lambda draw: (clips.read(draw.path, spec, draw.n), draw.path)
+    encode = lambda clip: encoded(clip[0], kind, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
+    made = prepared.prepare(folder, settings, items, read, encode, progress=progress)
     if not len(made):
         reasons = "; ".join(f"{name}: it {reason}" for name, reason in made.skipped[:3])
         raise ValueError(f"none of the {len(items)} files of {videos} gives a clip ({reasons})")
     return made
+def add_variant(parser):
+    parser.add_argument("--variant", choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)], default=lvdm_checkpoint.AUTOMATIC, help="which DynamiCrafter it is, where neither the file nor its name tells")
 
 
 def arguments_of(arguments):
     parser = argparse.ArgumentParser(prog="nodes.training.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder of videos, or a text file with one path a line")
-    parser.add_argument("--model", required=True, help="image-only checkpoint, or demo:leaking, demo:healthy, demo:FILE")
+    parser.add_argument("--model", required=True, help="checkpoint, diffusion model, or demo:leaking, demo:healthy, demo:FILE")
+    add_variant(parser)
+    parser.add_argument("--vae", help="file with the model's VAE, where --model does not bring it")
+    parser.add_argument("--clip-vision", help="the same of its image encoder")
+    parser.add_argument("--text-encoder", help="the same of its text encoder")
+    parser.add_argument("--prompt", default="", help="text of the videos that have no caption: no .txt file of their name beside them")
     parser.add_argument("--out", type=Path, required=True, help="folder for the data set, of its own")
-    parser.add_argument("--frames", type=int, default=14)
+    parser.add_argument("--frames", type=int, default=14, help="DynamiCrafter and VideoCrafter1: 16; Wan: 4 n + 1")
     parser.add_argument("--fps", type=float, default=3.0)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--height", type=int, default=320)
@@ -92,7 +137,9 @@ def main(arguments=None):
 
     try:
         spec = clips.ClipSpec(o.frames, o.fps, o.height, o.width, o.seed, o.flip)
-        made = prepare(*load_checkpoint(o.model), o.videos, spec, o.flow, o.out, o.per_video, progress)
+        model, encoders = load_checkpoint(o.model, o.variant)
+        encoders = with_files(encoders, kind_of(model), o.vae, o.clip_vision, o.text_encoder)
+        made = prepare(model, encoders, o.videos, spec, o.flow, o.out, o.per_video, o.prompt, progress)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

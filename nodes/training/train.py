@@ -1,9 +1,10 @@
 """Fine-tune an image-to-video model: `python run.py do nodes.training.train SET --model MODEL --out FILE`.
 
-SET is a folder made by nodes.training.prepare; MODEL an image-only checkpoint (SVD's layout),
-or `demo:leaking`, `demo:healthy`, `demo:FILE`. FILE becomes a LoRA for the host's loader, or
-with --full a checkpoint of all weights in the layout of MODEL's. TimeNoise is on unless
---naive is given. Stopped or killed, the same command goes on where it was.
+SET is a folder made by nodes.training.prepare; MODEL a checkpoint of SVD, DynamiCrafter or
+VideoCrafter1, a diffusion model file of Wan 2.1 / 2.2 14B image-to-video, or `demo:leaking`,
+`demo:healthy`, `demo:FILE`. FILE becomes a LoRA for the host's loader, or with --full a
+checkpoint of all weights in the layout of MODEL's. TimeNoise is on unless --naive is given.
+Stopped or killed, the same command goes on where it was.
 
 Under torchrun the clips of an update are spread over the processes (DDP):
     COMFYUI_PATH=... CIL_INSIDE=1 torchrun --nproc-per-node 8 run.py do nodes.training.train ...
@@ -24,17 +25,22 @@ import comfy.utils
 from ...cil import prepared, training
 from ...cil.moments import write_safetensors
 from ...cil.timenoise import TimeNoise
+from ..host import Sampling
+from ..lvdm import checkpoint as lvdm_checkpoint
 from . import model as trainable
-from .prepare import load_checkpoint
+from .conditions import LVDM, kind_of
+from .prepare import add_variant, load_checkpoint
 
 
 @dataclass(frozen=True)
 class How:
     """What a recipe leaves open. rank: of the LoRA, 0 = all weights (of a model that is one's own).
 
-    lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that the
-    model is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models);
-    tail: the share of examples whose ln sigma is drawn evenly over the model's range instead.
+    lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that SVD
+    is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models); tail: the
+    share of examples whose ln sigma is drawn evenly over the model's range instead; tokens:
+    TimeNoise on the image encoder's output too; sigmas: the least and the largest level that is
+    trained, for a model that samples one of several stages.
     """
 
     rank: int = 16
@@ -45,6 +51,8 @@ class How:
     P_mean: float = -1.2
     P_std: float = 1.2
     tail: float = 0.0
+    tokens: bool = False
+    sigmas: tuple = training.EVERY_SIGMA
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,20 @@ def processes():
 
 def check(model, clips, how):
     """Raise ValueError, before anything is loaded, for what cannot be trained."""
-    trainable.check_trainable(model)
+    kind = kind_of(model)
+    made_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
     channels = model.get_model_object("latent_format").latent_channels
     if clips.shape[0] != channels or clips.shape[1] < 2:
         raise ValueError(f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE")
-    if how.bucket == 0 and not any(clips.motion):
+    if made_for != kind.name:
+        raise ValueError(f"these clips were prepared for {made_for}, and lack what {kind.name} is told of them: prepare them with this model")
+    if kind.vision and clips[0].embed is None:
+        raise ValueError("these clips were prepared without an image encoder, which this model needs: prepare them with this model")
+    kind.noised(how.tokens)
+    sampling, (low, high) = Sampling.of(model), how.sigmas
+    if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
+        raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
+    if kind.name == "SVD" and how.bucket == 0 and not any(clips.motion):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
 
@@ -94,7 +111,9 @@ def identity(patcher, clips, recipe, how, world):
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
     lora = None if how.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(how.lora.items())])
     tuning = None if recipe.noise is None else asdict(recipe.noise)
-    own = {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
+    # left out where they act on nothing, so that it equals what older versions wrote
+    own = ({"tokens": True} if how.tokens else {}) | ({"sigmas": list(how.sigmas)} if how.sigmas != training.EVERY_SIGMA else {})
+    own |= {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
     return {**kept, **own, "lora": lora, "timenoise": tuning, "world": world, "model": trainable.fingerprint(patcher), "clips": digest((clips.names, clips.settings))}
 
 
@@ -119,7 +138,7 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
             run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, world))
             if state and resume and state.exists():
                 run.resume(state)
-            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail)
+            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens), how.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
             loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, rank, world), device)
             if world > 1:
@@ -134,7 +153,8 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
 
 def save_checkpoint(weights, model, source, path, about):
     """All weights of a network into a copy of the checkpoint `source`, in its own names and types, atomically."""
-    tensors = comfy.utils.load_torch_file(source, safe_load=True)
+    lvdm = LVDM.takes(model.model)  # its loader knows the names that differ between the released files
+    tensors = lvdm_checkpoint.read(source) if lvdm else comfy.utils.load_torch_file(source, safe_load=True)
     named = model.model.model_config.process_unet_state_dict_for_saving(dict(weights))
     if not named.keys() <= tensors.keys():
         named = weights  # a network alone, as the demo's files are
@@ -149,7 +169,8 @@ def arguments_of(arguments):
     recipe, how = training.Recipe(), How()
     parser = argparse.ArgumentParser(prog="nodes.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="prepared data set")
-    parser.add_argument("--model", required=True, help="image-only checkpoint, or demo:leaking, demo:healthy, demo:FILE")
+    parser.add_argument("--model", required=True, help="checkpoint, diffusion model, or demo:leaking, demo:healthy, demo:FILE")
+    add_variant(parser)
     parser.add_argument("--out", type=Path, required=True, help="file to write; a LoRA belongs into models/loras, a checkpoint into models/checkpoints")
     parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
     parser.add_argument("--rank", type=int, default=how.rank, help="of the LoRA")
@@ -168,8 +189,11 @@ def arguments_of(arguments):
     parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument("--precision", choices=list(trainable.PRECISIONS), default=how.precision)
     parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations: faster, more memory")
-    parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that the model is told; 0 = each clip's motion score")
-    parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma")
+    parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that SVD is told; 0 = each clip's motion score")
+    parser.add_argument("--image-tokens", action="store_true", help="TimeNoise on the image encoder's output too, as the paper has it for DynamiCrafter")
+    parser.add_argument("--sigma-from", type=float, default=how.sigmas[0], help="least noise level to train; of Wan 2.2's high-noise model 0.9")
+    parser.add_argument("--sigma-to", type=float, default=how.sigmas[1], help="largest; of Wan 2.2's low-noise model 0.9")
+    parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma, of SVD; the others draw their time evenly")
     parser.add_argument("--P-std", type=float, default=how.P_std)
     parser.add_argument("--tail", type=float, default=how.tail, help="share of examples with ln sigma drawn evenly over the whole range")
     return parser.parse_args(arguments)
@@ -210,9 +234,9 @@ def train(o):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
-    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail)
+    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to))
     first = processes()[0] == 0
-    clips, model = prepared.load(o.clips), load_checkpoint(o.model)[0]
+    clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
     state = o.out.with_name(o.out.stem + ".state.safetensors")
     if state.exists() and first:
         print(f"going on from {state.name}", flush=True)

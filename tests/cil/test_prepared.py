@@ -3,10 +3,10 @@
 import pytest
 import torch
 from cil_pack.cil import moments as cil_moments
-from cil_pack.cil import prepared
+from cil_pack.cil import prepared, training
 from cil_pack.cil.clips import Unreadable
 from cil_pack.cil.training import Clip
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ITEMS = [f"{i:02d}.mp4" for i in range(40)]
 SETTINGS = {"frames": 3}
@@ -91,3 +91,18 @@ def test_folders_that_are_no_data_set(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match="a.safetensors cannot be read"):
         prepared.load(tmp_path)
+
+
+def test_texts_and_what_is_dropped_are_kept_once(tmp_path):
+    """Texts of different lengths; no image embedding."""
+    g = torch.Generator().manual_seed(0)
+    texts = [torch.randn(n, 4, generator=g) for n in (3, 5)]
+    dropped = {"text": torch.zeros(3, 4)}
+    clip = lambda i: Clip(torch.randn(4, 3, 2, 2, generator=g), torch.zeros(4, 3, 2, 2), None, 0.0, texts[i % 2].clone(), dropped)
+    prepared.prepare(tmp_path, SETTINGS, range(20), lambda i: i, clip)
+    made = prepared.load(tmp_path)
+    assert all(torch.equal(made[i].text, texts[i % 2].half().float()) and made[i].embed is None for i in range(20))
+    assert torch.equal(made[17].dropped["text"], dropped["text"])
+    names = [set(load_file(path)) for path in tmp_path.iterdir()]
+    assert names == 2 * [{"latents", "image", "text.0", "text.1", "dropped.text"}]
+    assert torch.equal(training.without_condition(made[0]).text, dropped["text"])

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import family_models
+import lvdm_tiny
 import pytest
 import torch
 import video_file
@@ -162,3 +164,51 @@ def test_the_layout_of_an_image_only_checkpoint_is_kept(tmp_path):
     with pytest.raises(ValueError, match="has no '.*': the trained weights do not fit"):
         save_checkpoint({"no.such": torch.zeros(1)}, made, str(tmp_path / "svd.safetensors"), tmp_path / "x.safetensors", {})
     assert not (tmp_path / "x.safetensors").exists()
+
+
+# ---- DynamiCrafter and Wan ------------------------------------------------------------
+
+
+def random_set(folder, kind, shape, image, embed, text):
+    """A prepared set of this kind with random contents."""
+
+    def clip(i):
+        draw = lambda *size: torch.randn(*size, generator=torch.Generator().manual_seed(i))
+        words = draw(*text)
+        return Clip(draw(*shape), draw(*image), None if embed is None else draw(*embed), 0.0, words, {"text": words} | ({} if kind == "Wan I2V" else {"embed": draw(*embed)}))
+
+    prepared.prepare(folder, {"fps": 8.0, "kind": kind}, range(2), lambda i: i, clip)
+    return folder
+
+
+def test_a_checkpoint_of_dynamicrafter_is_trained(tmp_path, capsys):
+    """512 and 1024 have the same tensors: the name tells. All weights come out in the released layout."""
+    file = tmp_path / "dynamicrafter_512.safetensors"
+    source = lvdm_tiny.tensors("DynamiCrafter 512") | {"posterior_variance": torch.randn(5)}
+    save_file({k: v.contiguous() for k, v in source.items()}, file)
+    clips = random_set(tmp_path / "set", "LVDM", (4, 4, 8, 12), (4, 8, 12), (5, 20), (7, 24))
+    out = tmp_path / "lora.safetensors"
+    do("train", clips, "--model", file, "--rank", "2", "--image-tokens", "--out", out, *SETTINGS)
+    assert "layers after 4 steps" in capsys.readouterr().out
+    assert all(torch.isfinite(v).all() for v in load_file(out).values())
+    do("train", clips, "--model", file, "--full", "--out", tmp_path / "full.safetensors", *SETTINGS)
+    tuned = load_file(tmp_path / "full.safetensors")
+    assert {k: v.shape for k, v in tuned.items()} == {k: v.shape for k, v in source.items()}
+    assert not torch.equal(tuned["image_proj_model.latents"], source["image_proj_model.latents"])
+    assert torch.equal(tuned["posterior_variance"], source["posterior_variance"])
+
+
+def test_a_diffusion_model_file_of_wan_is_trained(tmp_path, capsys):
+    tiny = family_models.TINY["Wan 2.2 14B I2V"]
+    config = type("Wan", (tiny.config,), {"unet_config": {}})({**tiny.unet, "dim": 128, "num_heads": 1, "ffn_dim": 64, "freq_dim": 256, "text_dim": 4096})
+    config.set_inference_dtype(torch.float32, None)
+    network = config.get_model({}).diffusion_model
+    family_models.randomise(network)
+    save_file(network.state_dict(), tmp_path / "wan.safetensors")
+    clips = random_set(tmp_path / "set", "Wan I2V", (16, 3, 8, 8), (16, 3, 8, 8), None, (7, 4096))
+    do("train", clips, "--model", tmp_path / "wan.safetensors", "--rank", "2", "--out", tmp_path / "lora.safetensors", *SETTINGS)
+    assert "layers after 4 steps" in capsys.readouterr().out
+    lora = load_file(tmp_path / "lora.safetensors")
+    assert "diffusion_model.blocks.0.self_attn.q.lora_up.weight" in lora and all(torch.isfinite(v).all() for v in lora.values())
+    with pytest.raises(SystemExit, match="brings no VAE: give the model's own \\(--vae\\)"):
+        do("prepare", tmp_path, "--model", tmp_path / "wan.safetensors", "--out", tmp_path / "none")
