@@ -15,7 +15,7 @@ class LoadDemoModel(io.ComfyNode):
             category="image-to-video motion/demo",
             description="A tiny image-to-video model of SVD's architecture, trained on moving sprites: to try the nodes in seconds, without a download. It is a demo and knows nothing else.",
             inputs=[
-                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: hardly trained at the highest noise levels, meant to leak; by the probe it does not (demo/README.md). healthy: the same recipe with the training noise where motion is decided."),
+                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: trained with the noise shifted up, which makes it read a little less motion out of the noisy video than healthy does. healthy: the same recipe with the training noise where motion is decided. Figures: demo/README.md."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The image-to-video model, for any sampler."),
@@ -47,14 +47,16 @@ class DemoScene(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="first_frame", tooltip="The picture to animate, 128 x 128."),
                 io.Image.Output(display_name="true_clip", tooltip="The clip from which it comes."),
+                io.Image.Output(display_name="other_clip", tooltip="Just as true: the same first frame, but the sprite goes off the other way. A second clip for Leakage Probe."),
             ],
         )
 
     @classmethod
     def execute(cls, seed, motion_bucket_id, frames):
         scene = scenes.sample(1, torch.Generator().manual_seed(seed)).replace(bucket=float(motion_bucket_id))
-        clip = scenes.render(scene, frames)[0].movedim(1, -1)
-        return io.NodeOutput(clip[:1], clip)
+        other = scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS)
+        clip, other = (scenes.render(s, frames)[0].movedim(1, -1) for s in (scene, other))
+        return io.NodeOutput(clip[:1], clip, other)
 
 
 NODES = [LoadDemoModel, DemoScene]

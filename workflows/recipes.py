@@ -199,15 +199,15 @@ def demo_probe():
     g = Graph("demo_probe", "The probe decides where the demo starts")
     g.note(
         "## Where should this model start?\n\n"
-        "**Leakage Probe** takes a true clip and looks, level by level, how much of its motion the model reads out of the noisy clip. "
+        "**Leakage Probe** takes two true clips with the same first frame and looks, level by level, how much of what tells them apart the model reads out of the noisy clip. "
         "From that follows a start, which goes straight into **Early Start**.\n\n"
-        "The demo's models read what there is to read: the probe leaves their start alone. Lower `start` in Early Start by hand to compare.",
+        "Try the checkpoint *healthy*, and other scenes: where the model leaks little, the probe leaves its start at 1.",
         (380, 230),
     )
     loader, scene, cond = _demo_source(g, "leaking")
     g.column()
     probe = g.node(
-        "LeakageProbe", model=loader["model"], positive=cond["positive"], images=scene["true_clip"], vae=loader["vae"], draws=4, size=(420, 760)
+        "LeakageProbe", model=loader["model"], positive=cond["positive"], images=scene["true_clip"], second_images=scene["other_clip"], vae=loader["vae"], draws=4, size=(420, 760)
     )
     g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
     g.column()

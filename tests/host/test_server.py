@@ -147,14 +147,15 @@ def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
 
 def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_path):
     """In the running host, whose nodes live in inference mode: videos in, a LoRA and a video out."""
-    video_file.write(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 4)[0].movedim(1, -1))
+    video_file.write(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 6)[0].movedim(1, -1))
     prompt = shorter(prompt_of(root, "svd_train"))
     loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
     prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
     prompt[image] = {"class_type": "CILDemoScene", "inputs": {"seed": 1, "motion_bucket_id": 127, "frames": 1}}
     small = {"width": 128, "height": 128}
     nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= small | {"video_frames": 2}
-    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": str(tmp_path), "frames": 2}
+    # not 2 frames: of those PyTorch 2.13's Conv3d in bf16 on some CPUs gives gradients that are no numbers
+    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": str(tmp_path), "frames": 3}
     seen = []
     entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
     assert run.error_of(entry) is None
