@@ -374,6 +374,24 @@ def dynamicrafter_early_start():
     return g
 
 
+def dynamicrafter_both():
+    g = Graph("dynamicrafter_both", "DynamiCrafter 512 with the early start and TimeNoise")
+    g.note(
+        "## DynamiCrafter 512 + both\n\n**TimeNoise Condition** noises the image that the model sees, most at the first steps; **Early Start** skips those that say least. "
+        "*gentle* is for the released model.\n\nHave you a checkpoint that was fine-tuned with TimeNoise (the paper's authors', or your own by *TimeNoise Train*)? Load it and set the mode to *clean*: the paper samples it so, with the early start.",
+        (370, 270),
+    )
+    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
+    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    g.column()
+    noised = g.node("TimeNoiseCondition", model=guided["MODEL"], **_passed_on(cond), mode="time-dependent (median)", preset="gentle")
+    early = g.node("CILEarlyStart", model=noised["model"])
+    g.column()
+    sampled = _ksampler(g, early["model"], {**_passed_on(noised), "latent": cond["latent"]}, cfg=7.5, **LVDM_SAMPLING)
+    _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_both", fps=8.0)
+    return g
+
+
 def dynamicrafter_analytic_init():
     g = Graph("dynamicrafter_analytic_init", "DynamiCrafter 512 with truncated sigmas and Analytic-Init, explicit nodes")
     g.note(
@@ -465,6 +483,6 @@ def wan22_early_start():
 WORKFLOWS = (
     *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
     *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, svd_train, estimate_moments),
-    *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_wrapper_noise, videocrafter1_early_start),
+    *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_both, dynamicrafter_wrapper_noise, videocrafter1_early_start),
     wan22_early_start,
 )

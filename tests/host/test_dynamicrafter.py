@@ -21,6 +21,7 @@ CHECKPOINTS = {
     "dynamicrafter_plain": ("DynamiCrafter 512", 256, "tiny_512.ckpt"),
     "dynamicrafter_early_start": ("DynamiCrafter 1024", 256, "tiny_1024.safetensors"),
     "dynamicrafter_analytic_init": ("DynamiCrafter 256", 256, "tiny_256.safetensors"),
+    "dynamicrafter_both": ("DynamiCrafter 512", 256, "tiny_both.safetensors"),
     "videocrafter1_early_start": ("VideoCrafter1 512", 16, "tiny_videocrafter1.safetensors"),
 }
 
