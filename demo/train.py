@@ -1,10 +1,9 @@
 """Train the demo: `python run.py do demo.train sockets | healthy | leaking`.
 
 One recipe for both models: the same clips, seed, network, optimiser and number of steps.
-Only the distribution of the training noise differs. `healthy` spends its steps where the
-heading of a clip is decided; `leaking` hardly sees the levels above sigma 20, where the
-picture is the first answer that a network finds. See README.md for what came of it, and
-for what else was tried.
+Only the mean of the training noise differs. `healthy` spends its steps where the heading
+of a clip is decided; `leaking` has the noise shifted up, the cause that the paper names
+(App. C). See README.md for what came of it, and for what else was tried.
 
 Every draw is seeded by (seed, step), so a run that was stopped continues as if it had not
 been: state is kept beside the checkpoint while training. Logs go to demo/logs/.
