@@ -6,7 +6,9 @@ import lvdm_tiny
 import lvdm_weights
 import pytest
 import torch
+from cil_pack.nodes.lvdm import checkpoint
 from cil_pack.nodes.lvdm.sampling import dynamic_rescale
+from cil_pack.nodes.lvdm.unet import LVDMUNet
 from safetensors.torch import load_file
 
 import comfy.ops
@@ -65,3 +67,17 @@ def test_the_resampler_is_the_published_one(network):
 @pytest.mark.parametrize("base", [0.7, 0.3])
 def test_the_dynamic_rescale_is_the_published_one(base):
     assert (dynamic_rescale(base, 1000) - GOLDEN[f"scale {base}"]).abs().max() < 1e-12
+
+
+FULL = {"model_channels": 320, "channel_mult": (1, 2, 4, 4), "res_blocks": 2, "head_channels": 64, "context_dim": 1024, "out_channels": 4}
+FULL_RESAMPLER = {"dim": 1024, "depth": 4, "heads": 12, "head_dim": 64, "embedding_dim": 1280, "output_dim": 1024, "queries": 256}
+
+
+def test_the_full_width_builds_and_is_read_off_its_tensors():
+    """DynamiCrafter 512 at its released size, without memory for its weights."""
+    settings = FULL | {"in_channels": 8, "alpha": False, "image_proj": FULL_RESAMPLER}
+    made = LVDMUNet(**settings, dtype=torch.float16, device="meta", operations=comfy.ops.disable_weight_init)
+    tensors = made.state_dict()
+    read = checkpoint.unet_config(tensors, {k.removeprefix(checkpoint.RESAMPLER): v for k, v in tensors.items() if k.startswith(checkpoint.RESAMPLER)})
+    assert {k: read[k] for k in settings} == settings
+    assert round(sum(v.numel() for k, v in tensors.items() if not k.startswith(checkpoint.RESAMPLER)) / 1e9, 1) == 1.4  # as published
