@@ -339,6 +339,12 @@ def _lvdm_source(g, checkpoint, prompt, fps):
     return loader, cond
 
 
+def _dynamicrafter_source(g):
+    """The same of DynamiCrafter 512, with the guidance of its authors."""
+    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
+    return loader, cond, g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+
+
 LVDM_SAMPLING = {"steps": 50, "sampler": "euler_ancestral", "scheduler": "simple"}  # the authors' DDIM: eta 1, trailing timesteps
 PROMPT = "a person walking, camera moving slowly"
 
@@ -350,8 +356,7 @@ def dynamicrafter_plain():
         "All parts come out of that one file.\n\n1024: its checkpoint, 1024 x 576, fps 10. Interpolation: its checkpoint, an end image, fps 5.",
         (370, 210),
     )
-    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
-    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    loader, cond, guided = _dynamicrafter_source(g)
     g.column()
     sampled = _ksampler(g, guided["MODEL"], cond, cfg=7.5, **LVDM_SAMPLING)
     _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_plain", fps=8.0)
@@ -365,8 +370,7 @@ def dynamicrafter_early_start():
         "Too still? Set `start_as` to *fraction* and try 0.92. Broken picture? Go up again.",
         (370, 190),
     )
-    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
-    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    loader, cond, guided = _dynamicrafter_source(g)
     early = g.node("CILEarlyStart", model=guided["MODEL"])
     g.column()
     sampled = _ksampler(g, early["model"], cond, cfg=7.5, **LVDM_SAMPLING)
@@ -381,8 +385,7 @@ def dynamicrafter_both():
         "*gentle* is for the released model.\n\nHave you a checkpoint that was fine-tuned with TimeNoise (the paper's authors', or your own by *TimeNoise Train*)? Load it and set the mode to *clean*: the paper samples it so, with the early start.",
         (370, 270),
     )
-    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
-    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    loader, cond, guided = _dynamicrafter_source(g)
     g.column()
     noised = g.node("TimeNoiseCondition", model=guided["MODEL"], **_passed_on(cond), mode="time-dependent (median)", preset="gentle")
     early = g.node("CILEarlyStart", model=noised["model"])
@@ -399,8 +402,7 @@ def dynamicrafter_analytic_init():
         "with the model's dynamic rescale in it.",
         (370, 190),
     )
-    loader, cond = _lvdm_source(g, DYNAMICRAFTER_512, PROMPT, fps=24)
-    guided = g.node("RescaleCFG", model=loader["model"], multiplier=0.7)
+    loader, cond, guided = _dynamicrafter_source(g)
     g.column()
     sigmas = g.node("TruncatedSigmaSchedule", model=guided["MODEL"], scheduler="trailing (paper)", steps=50)
     moments = g.node("CILLoadMoments", moments_name="sd.safetensors")

@@ -103,6 +103,8 @@ def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="",
         reasons = "; ".join(f"{name}: it {reason}" for name, reason in made.skipped[:3])
         raise ValueError(f"none of the {len(items)} files of {videos} gives a clip ({reasons})")
     return made
+
+
 def add_variant(parser):
     parser.add_argument("--variant", choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)], default=lvdm_checkpoint.AUTOMATIC, help="which DynamiCrafter it is, where neither the file nor its name tells")
 

@@ -1,6 +1,5 @@
 """The method of moments against closed forms."""
 
-
 import pytest
 import torch
 from cil_pack.cil import estimate as E

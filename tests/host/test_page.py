@@ -178,7 +178,7 @@ def test_a_demo_runs_from_the_page(page, path, artifacts):
     page.wait_for_timeout(1500)
     page.screenshot(path=artifacts / f"{path.stem}_finished.png")
     texts = page.evaluate("() => window.app.graph._nodes.filter(n => n.type === 'CILEarlyStart').flatMap(n => (n.widgets || []).map(w => String(w.value)))")
-    assert not texts or any("starts at sigma" in t or "left alone" in t for t in texts), texts
+    assert any("starts at sigma" in t for t in texts) == ("CILEarlyStart" in path.read_text(encoding="utf-8")), texts
 
 
 def test_the_page_sends_the_api_twin(page):

@@ -89,12 +89,17 @@ def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, 
     done = subprocess.run(command(root_path, *arguments, launcher=launcher), capture_output=True, text=True, timeout=900, env=environment())
     assert done.returncode == 0 and "step 4 of 4: loss" in done.stdout, done.stdout + done.stderr
     assert losses(out)[0] == pytest.approx(losses(single)[0], rel=1e-5)  # of the same weights
+    assert losses(out)[:3] == pytest.approx(losses(single)[:3], rel=1e-4)
     assert losses(out) == pytest.approx(losses(single), rel=1e-3)
     one, two, source = load_file(single), load_file(out), load_file(model.CHECKPOINTS["healthy"])
     norm = lambda a, b: sum(float((a[k].float() - b[k].float()).square().sum()) for k in a) ** 0.5
     # not to the bit: sums in another order, of which AdamW's first steps take the sign alone,
     # so that weights whose gradient is nothing but rounding go the other way
     assert norm(one, two) < 0.15 * norm(one, source), (norm(one, two), norm(one, source))
+    # and those are few: 1.2 % when this was written
+    moved = {k: (one[k].float() - source[k].float()).abs() for k in one}
+    astray = sum(int(((one[k].float() - two[k].float()).abs() > 0.5 * moved[k]).logical_and(moved[k] > 1e-3).sum()) for k in one)
+    assert astray < 0.02 * sum(int((m > 1e-3).sum()) for m in moved.values()), astray
 
 
 def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, tmp_path, capsys):
