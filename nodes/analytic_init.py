@@ -9,14 +9,17 @@ from comfy_execution.graph import ExecutionBlocker
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
 from ..cil import schedules
-from .host import Sampling, free_of, model_family, say, to_latent
+from .host import Sampling, free_of, like_parts, model_family, parts_of, say, to_latent
 from .moments import MomentsType, default_moments
+
+SOUND = "the sound beside the video starts at the same level, from plain noise"
 
 
 class Start:
     """The start of one run: what the first x must be, split over a LATENT and a NOISE.
 
-    moments: None = mean 0 and the host's own noise, the naive start.
+    mean: E[X_0] in the network's space, like `samples`. variance: tr(Cov)/d; None = the host's
+        own noise, the naive start.
     noise_mask: only what it gives free to the last (1) is started anew; elsewhere, `samples`
         and the noise stay as they are to the bit, and so does a picture that is kept there.
 
@@ -25,12 +28,10 @@ class Start:
     standard deviation is sigma_p; a number, or a tensor where a mask keeps some of it at 1.
     """
 
-    def __init__(self, model, sampling, sigma, moments, samples, mean_strength=1.0, noise_mask=None):
-        self.sampling, self.sigma = sampling, sigma
-        mean, self.noise_gain = torch.zeros_like(samples), 1.0
-        if moments is not None:
-            mean = mean_strength * cil_moments.fit(moments, samples.shape, model_family(model).space).to(samples)
-            _, std = analytic_init.optimal_start(sampling.process, sigma, moments.variance)
+    def __init__(self, model, sampling, sigma, samples, mean, variance, noise_mask=None):
+        self.sampling, self.sigma, self.noise_gain = sampling, sigma, 1.0
+        if variance is not None:
+            _, std = analytic_init.optimal_start(sampling.process, sigma, variance)
             self.noise_gain = std / sampling.first_noise_factor(sigma)
         if noise_mask is None:
             self.latent = to_latent(model, mean).to(samples.dtype)
@@ -53,15 +54,30 @@ class Start:
         return model.get_model_object("process_latent_out")(mean + gain * noise)
 
 
-class AnalyticNoise:
-    """The host's random noise of a seed, times the gain of a Start."""
+def starts(model, sampling, sigma, moments, parts, mean_strength=1.0, masks=None):
+    """A Start for each part of a LATENT. moments: of the video, the first part, None = the naive start, which any sound gets. masks: one a part."""
+    means, variances = [torch.zeros_like(part) for part in parts], [None] * len(parts)
+    if moments is not None:
+        means[0] = mean_strength * cil_moments.fit(moments, parts[0].shape, model_family(model).space).to(parts[0])
+        variances[0] = moments.variance
+    return [Start(model, sampling, sigma, *of_part) for of_part in zip(parts, means, variances, masks or [None] * len(parts))]
 
-    def __init__(self, seed, gain):
-        self.seed, self.gain = seed, gain
+
+def masks_of(noise_mask, parts):
+    """A LATENT's mask, one a part. As the host has it, a part without one is free."""
+    masks = parts_of(noise_mask)[: len(parts)]
+    return masks + [torch.ones_like(part) for part in parts[len(masks) :]]
+
+
+class AnalyticNoise:
+    """The host's random noise of a seed, times the gains of Starts."""
+
+    def __init__(self, seed, gains):
+        self.seed, self.gains = seed, gains
 
     def generate_noise(self, input_latent):
         noise = comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
-        return noise * self.gain
+        return like_parts(noise, [part * gain for part, gain in zip(parts_of(noise), self.gains)])
 
 
 class AnalyticInitLatent(io.ComfyNode):
@@ -93,25 +109,25 @@ class AnalyticInitLatent(io.ComfyNode):
         schedules.check(sigmas)
         sampling, family, notes = Sampling.of(model), model_family(model), []
         sigma = float(sigmas[0])
-        samples = latent["samples"]
-        if samples.is_nested:
-            raise ValueError("this latent holds video and sound together; Analytic Init has no moments for such latents yet: use the plain RandomNoise here")
-        samples = comfy.sample.fix_empty_latent_channels(model, samples)
-        mask = latent.get("noise_mask")
+        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        parts, mask = parts_of(samples), latent.get("noise_mask")
         if moments is None:
-            moments, note = default_moments(family, samples.shape[1])
+            moments, note = default_moments(family, parts[0].shape[1])
             notes.append(note)
-        if mask is None and samples.any():
+        if mask is None and any(part.any() for part in parts):
             notes.append("the picture in the latent is not used: sampling starts from the mean and noise")
-        start = Start(model, sampling, sigma, moments, samples, mean_strength, mask)
-        noise = AnalyticNoise(seed, start.noise_gain)
-        out = {**latent, "samples": start.latent}
-        noised = start.noised(model, AnalyticNoise(seed, 1.0).generate_noise(out))
-        if noised is None:
+        if len(parts) > 1:
+            notes.append(SOUND)
+        first = starts(model, sampling, sigma, moments, parts, mean_strength, None if mask is None else masks_of(mask, parts))
+        noise = AnalyticNoise(seed, [start.noise_gain for start in first])
+        out = {**latent, "samples": like_parts(samples, [start.latent for start in first])}
+        unit = parts_of(AnalyticNoise(seed, [1.0] * len(parts)).generate_noise(out))
+        noised = [start.noised(model, eps) for start, eps in zip(first, unit)]
+        if any(part is None for part in noised):
             noised_latent = ExecutionBlocker(f"noised_latent: at sigma {sigma:g} this model multiplies a latent by zero, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced, or start below the maximum.")
         else:
-            noised_latent = {**latent, "samples": noised}
-        if mean_strength != 1 and (noised is None or not start.latent.any()):
+            noised_latent = {**latent, "samples": like_parts(samples, noised)}
+        if mean_strength != 1 and (noised[0] is None or not first[0].latent.any()):
             notes.append("the mean has no part in this start, so mean_strength changes nothing")
         notes.insert(0, f"start at sigma {sigma:g}: mean x {mean_strength:g}, tr(Cov)/d {moments.variance:.4g}")
         say(cls.hidden.unique_id, "\n".join(n for n in notes if n))

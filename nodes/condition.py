@@ -13,7 +13,7 @@ import torch
 import comfy.patcher_extension
 
 from .families import channels
-from .host import Sampling, cloned
+from .host import Sampling, cloned, packed, unpacked
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
@@ -104,6 +104,10 @@ class Call:
         The host shows the network a kept frame scaled by a factor that its scale_latent_inpaint
         knows; what sampling makes of that frame is thrown away, so the frame stays exactly kept.
         """
+        shapes = inputs.get("latent_shapes")
+        if shapes is not None and len(shapes) > 1:  # sound beside the video, in one flat tensor
+            video, *rest = unpacked(x, shapes)
+            return packed([self.kept(video, t, {**inputs, "latent_shapes": None}), *rest])
         where = self._kept_where(x, inputs)
         if where is None:
             return x

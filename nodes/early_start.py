@@ -5,8 +5,8 @@ from comfy_api.latest import io
 import comfy.patcher_extension
 
 from ..cil import moments as cil_moments
-from .analytic_init import Start
-from .host import START_AS, Sampling, cloned, free_of, model_family, say, start_sigma
+from .analytic_init import SOUND, starts
+from .host import START_AS, Sampling, cloned, free_of, model_family, packed, say, start_sigma, unpacked
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import idle_start, start_inputs
 
@@ -26,7 +26,12 @@ class EarlyStart:
         denoise_mask = args[0] if args else kwargs.get("denoise_mask")
         sampling, family = Sampling.of(model), model_family(model)
         start = start_sigma(sampling, family, self.start_as, self.start)
-        reason = self.reason_to_stay_out(sampling, family, start, noise, latent_image, sigmas, denoise_mask)
+        shapes = kwargs.get("latent_shapes")
+        parts = unpacked(latent_image, shapes)
+        masks = None if denoise_mask is None else []
+        if masks is not None and (len(parts) == 1 or denoise_mask.shape == noise.shape):
+            masks = unpacked(denoise_mask, shapes)
+        reason = self.reason_to_stay_out(sampling, family, start, noise, parts, sigmas, masks)
         if reason:
             say(self.node_id, f"left alone: {reason}")
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -36,33 +41,40 @@ class EarlyStart:
             sigmas = sampling.relaid(sigmas, start)
         moments = None
         if self.analytic_init:
-            moments, note = (self.moments, "") if self.moments else default_moments(family, latent_image.shape[1])
+            moments, note = (self.moments, "") if self.moments else default_moments(family, parts[0].shape[1])
             notes += ["Analytic-Init", note]
-        if moments is not None or denoise_mask is not None:
-            first = Start(model, sampling, float(sigmas[0]), moments, latent_image, noise_mask=denoise_mask)
-            latent_image, noise = first.latent, noise * first.noise_gain
-        if denoise_mask is not None:
+        if moments is not None or masks is not None:
+            first = starts(model, sampling, float(sigmas[0]), moments, parts, masks=masks)
+            latent_image = packed([start.latent for start in first])
+            noise = packed([eps * start.noise_gain for eps, start in zip(unpacked(noise, shapes), first)])
+        notes.append(SOUND if len(parts) > 1 else "")
+        if masks is not None:
             notes.append("what the latent's mask keeps stays as it is")
         say(self.node_id, "\n".join(filter(None, notes)))
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
-    def reason_to_stay_out(self, sampling, family, start, noise, latent_image, sigmas, denoise_mask):
-        """Why this run must not be touched, in words for the artist; None if it may."""
+    def reason_to_stay_out(self, sampling, family, start, noise, parts, sigmas, masks):
+        """Why this run must not be touched, in words for the artist; None if it may.
+
+        parts: video, or video and sound. masks: theirs, empty where the host does not tell them apart.
+        """
         if self.start_as == START_AS[0] and family.start[0] == 1.0:
             return family.evidence
         if start >= sampling.sigma_max and not self.analytic_init:
             return "the start is the ordinary one and Analytic-Init is off"
-        if latent_image.is_nested or noise.ndim not in (4, 5):
-            return "this latent is not a plain video"
+        if parts[0].ndim not in (4, 5):
+            return "this latent is not a video"
         if not sampling.is_full(sigmas):
             return f"this sampler starts at sigma {float(sigmas[0]):g}, not at the beginning (a later stage, or denoise below 1)"
         if 0 < float(sigmas[-1]) and start <= float(sigmas[-1]):
             return f"this stage ends at sigma {float(sigmas[-1]):g}, not below the start at {start:g}: start higher, or hand over later"
-        if denoise_mask is not None and family.image.kept is None:
+        if masks is not None and family.image.kept is None:
             return "the latent has a mask, part of it is to be kept"
-        if denoise_mask is not None and not free_of(denoise_mask, latent_image).any():
+        if masks == []:
+            return "this host does not tell what the mask keeps of the video and what of the sound: update ComfyUI"
+        if masks is not None and not free_of(masks[0], parts[0]).any():
             return "the latent's mask leaves nothing free"
-        if denoise_mask is None and latent_image.any():
+        if masks is None and any(part.any() for part in parts):
             return "the latent already holds a picture to start from"
         if not noise.any():
             return "the sampler's noise is switched off, so there is nothing to start from"

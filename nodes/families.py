@@ -124,6 +124,7 @@ FAMILIES = (
     unmeasured("HunyuanVideo 1.5", ("HunyuanVideo15",), "hunyuan15", HUNYUAN15),
     unmeasured("HunyuanVideo", ("HunyuanVideo",), "hunyuan", HUNYUAN),  # I2V concat and replace, SkyReels
     unmeasured("LTXV", ("LTXV",), "ltxv", KEPT_FRAMES),
+    unmeasured("LTX-2", ("LTXAV",), "ltxav", KEPT_FRAMES),  # video and sound in one latent
     unmeasured("Cosmos", ("CosmosVideo",), "cosmos", COSMOS),
     unmeasured("Cosmos Predict2", ("CosmosPredict2",), "wan21", KEPT_FRAMES),
     unmeasured("Mochi", ("GenmoMochi",), "mochi"),

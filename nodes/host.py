@@ -282,6 +282,26 @@ def to_latent(model, x):
     return x if not x.any() else model.get_model_object("process_latent_out")(x)
 
 
+def parts_of(latent):
+    """The tensors of a LATENT's samples or mask: [video], or [video, sound] where a model makes both."""
+    return list(latent.unbind()) if latent.is_nested else [latent]
+
+
+def like_parts(latent, parts):
+    """Tensors as the samples of a LATENT of the same make as `latent`: the inverse of `parts_of`."""
+    return type(latent)(parts) if latent.is_nested else parts[0]
+
+
+def unpacked(flat, shapes):
+    """`parts_of` what the host samples: it packs several parts into one flat tensor. shapes: theirs; None from an older host."""
+    return list(comfy.utils.unpack_latents(flat, shapes)) if shapes is not None and len(shapes) > 1 else [flat]
+
+
+def packed(parts):
+    """The inverse of `unpacked`."""
+    return comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else parts[0]
+
+
 def free_of(noise_mask, samples):
     """Where a LATENT's mask leaves sampling entirely free, like `samples`: bool.
 
@@ -347,6 +367,8 @@ class SamplingContext:
 
 def check_latent(model, samples):
     """Raise ValueError unless a clip's latents are what the model can take: channels, dimensions, frames, numbers."""
+    if samples.is_nested:
+        raise ValueError("this latent holds video and sound together, and a model of both cannot be asked about a clip alone: there is no probe for it")
     latent_format = model.get_model_object("latent_format")
     name, dimensions = model_family(model).space, latent_format.latent_dimensions + 2
     if samples.ndim != dimensions or samples.shape[1] != latent_format.latent_channels:

@@ -12,9 +12,9 @@ import comfy.utils
 
 from ..cil import motion
 from . import pictures
-from .analytic_init import AnalyticNoise, Start
+from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
-from .host import Sampling, model_family, say, scheduler_names, start_sigma
+from .host import Sampling, like_parts, model_family, parts_of, say, scheduler_names, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .motion import CATEGORY, flow_backend, flow_input
 from .schedule import LAYOUTS, truncated
@@ -50,7 +50,7 @@ def check_unpatched(model):
 
 def idle_parts(latent, moments, analytic_init):
     """Notes about what is connected but cannot act."""
-    given = latent.get("noise_mask") is not None or latent["samples"].any()
+    given = latent.get("noise_mask") is not None or any(part.any() for part in parts_of(latent["samples"]))
     notes = ["the latent's picture and mask are not used: every run starts from noise"] if given else []
     return [*notes, idle_moments(moments, analytic_init)]
 
@@ -97,7 +97,7 @@ class StartSweep(io.ComfyNode):
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         notes = idle_parts(latent, moments, analytic_init)
         if moments is None and analytic_init:
-            moments, note = default_moments(family, samples.shape[1])
+            moments, note = default_moments(family, parts_of(samples)[0].shape[1])
             notes.append(note)
         backend = flow_backend(flow, cls.hidden.unique_id)
         bar = comfy.utils.ProgressBar(len(chosen) * seeds)
@@ -128,13 +128,12 @@ class StartSweep(io.ComfyNode):
     def sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments, seed):
         """One clip from one start -> IMAGE frames."""
         sigmas = truncated(sampling, scheduler, steps, sigma, LAYOUTS[0])
-        empty = torch.zeros_like(samples)
-        noise = AnalyticNoise(seed, 1.0).generate_noise({"samples": empty})
-        if moments is not None:
-            start = Start(guider.model_patcher, sampling, float(sigmas[0]), moments, empty)
-            empty, noise = start.latent, noise * start.noise_gain
-        out = guider.sample(noise, empty, sampler, sigmas, disable_pbar=True, seed=seed)
-        frames = vae.decode(out)
+        empty = [torch.zeros_like(part) for part in parts_of(samples)]
+        first = starts(guider.model_patcher, sampling, float(sigmas[0]), moments, empty)
+        latent = like_parts(samples, [start.latent for start in first])
+        noise = AnalyticNoise(seed, [start.noise_gain for start in first]).generate_noise({"samples": latent})
+        out = guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=seed)
+        frames = vae.decode(parts_of(out)[0])
         return frames.reshape(-1, *frames.shape[-3:])
 
     @staticmethod

@@ -22,6 +22,7 @@ import comfy.utils
 
 SEED, FRACTION, VARIANCE = 5, 0.8, 0.6
 EVERY = list(family_models.TINY)
+OF_NEWER_HOSTS = {"LTXAV"}  # see sound_models.py
 KEPT = {"Wan 2.2 5B": [0], "Hunyuan I2V replace": [0], "LTXV": [0], "LTXV guide": [4], "Cosmos": [0], "Cosmos Predict2": [0]}
 
 
@@ -74,7 +75,7 @@ def test_the_tables_classes_exist_and_nothing_stands_behind_its_parent():
     """In the host, or among the pack's own. An entry after its parent's would never be reached."""
     seen = []
     for family in FAMILIES:
-        for name in family.classes:
+        for name in sorted(set(family.classes) - OF_NEWER_HOSTS):
             cls = getattr(comfy.model_base, name, None) or getattr(lvdm, name)
             assert not [other for other in seen if issubclass(cls, other)], name
             seen.append(cls)
@@ -200,23 +201,6 @@ def test_a_mask_that_leaves_nothing_free_is_left_alone(models, said):
     full = {**latent, "noise_mask": torch.zeros_like(latent["noise_mask"])}
     assert torch.equal(ksampler(early(model), positive, negative, full), ksampler(model, positive, negative, full))
     assert "leaves nothing free" in said[-1]
-
-
-def test_video_with_sound_is_left_alone(said):
-    """The host packs both into one flat latent before sampling."""
-    model, _ = tiny.model("flow")
-    wrapper = early_start.EarlyStart("fraction", FRACTION, True, None, None)
-    packed, _ = comfy.utils.pack_latents([torch.zeros(1, 16, 2, 4, 4), torch.zeros(1, 8, 10)])
-
-    class Executor:
-        class_obj = type("Guider", (), {"model_patcher": model})
-
-        def __call__(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
-            return sigmas
-
-    sigmas = torch.tensor([1.0, 0.5, 0.0])
-    assert wrapper(Executor(), torch.randn(packed.shape), packed, None, sigmas, None, None, True, SEED) is sigmas
-    assert "not a plain video" in said[-1]
 
 
 # those whose image stands beside the noisy latents; this host cannot run Hunyuan's reference mode on two clips at once

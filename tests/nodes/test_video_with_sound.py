@@ -1,0 +1,191 @@
+"""A latent of video and sound together: the video starts early from its moments, the sound at the same level from plain noise."""
+
+import json
+
+import comfy_extras.nodes_custom_sampler as custom
+import nodes as host_nodes
+import pytest
+import sound_models
+import tiny
+import torch
+from cil_pack.cil import moments as cil_moments
+from cil_pack.nodes import early_start
+from cil_pack.nodes.analytic_init import AnalyticInitLatent
+from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.host import Sampling, model_family
+from cil_pack.nodes.motion import DIS
+from cil_pack.nodes.probe import FROZEN, LeakageProbe
+from cil_pack.nodes.sweep import StartSweep
+from cil_pack.nodes.timenoise import TimeNoiseCondition
+
+import comfy.utils
+
+SEED, FRACTION, VARIANCE = 5, 0.7, 0.6
+SHAPES = [sound_models.VIDEO, sound_models.SOUND]
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch):
+    notes = []
+    monkeypatch.setattr(early_start, "say", lambda node, text: notes.append(text))
+    return notes
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sound_models.model()
+
+
+@pytest.fixture(scope="module")
+def moments():
+    mean = torch.linspace(-1, 1, 128 * 2 * 3 * 4).reshape(128, 2, 3, 4)
+    return cil_moments.Moments(mean, VARIANCE, "ltxav")
+
+
+def run(node, *args, **kwargs):
+    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
+
+
+def early(model, start=FRACTION, analytic=True, moments=None, start_as="fraction"):
+    return run(CILEarlyStart, model, start_as, start, analytic, moments)[0]
+
+
+def ksampler(model, latent, steps=3):
+    cond = tiny.conditioning()
+    return host_nodes.KSampler().sample(model, SEED, steps, 1.0, "euler", "simple", cond, cond, latent, 1.0)[0]["samples"]
+
+
+def parts(x):
+    return comfy.utils.unpack_latents(x, SHAPES)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.unbind(), b.unbind(), strict=True))
+
+
+def test_it_is_a_known_family_that_is_left_alone_until_asked(model, said):
+    assert model_family(model).key == "LTX-2"
+    assert same(ksampler(early(model, start_as="family preset"), sound_models.latent()), ksampler(model, sound_models.latent()))
+    assert "nobody has measured" in said[-1]
+
+
+def test_neutral_settings_change_nothing_to_the_bit(model):
+    assert same(ksampler(early(model, 1.0, analytic=False), sound_models.latent()), ksampler(model, sound_models.latent()))
+
+
+def test_the_video_starts_from_eq_5_and_the_sound_from_plain_noise(model, moments, said):
+    spy = tiny.Spy(early(model, moments=moments))
+    ksampler(spy.model, sound_models.latent())
+    sigma = spy.sigmas[0]
+    assert sigma == pytest.approx(Sampling.of(model).sigma(FRACTION), rel=1e-6) and len(spy.sigmas) == 3
+    generator = torch.manual_seed(SEED)
+    eps = [torch.randn(shape, generator=generator).double() for shape in SHAPES]
+    mean = cil_moments.fit(moments, sound_models.VIDEO).double()
+    video, sound = (part.double() for part in parts(spy.first_x))
+    expected = (1 - sigma) * mean + ((1 - sigma) ** 2 * VARIANCE + sigma**2) ** 0.5 * eps[0]
+    assert (video - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (sound - sigma * eps[1]).abs().max() <= 1e-5 * eps[1].abs().max()
+    assert "sound" in said[-1] and "starts at sigma" in said[-1]
+
+
+def test_the_naive_start_is_plain_noise_in_both(model):
+    spy = tiny.Spy(early(model, analytic=False))
+    ksampler(spy.model, sound_models.latent())
+    generator = torch.manual_seed(SEED)
+    for part, shape in zip(parts(spy.first_x), SHAPES):
+        assert torch.allclose(part, spy.sigmas[0] * torch.randn(shape, generator=generator), rtol=1e-5, atol=1e-6)
+
+
+class NoNoise:
+    """What newer hosts take where noise is switched off; this one's knows no sound."""
+
+    seed = 0
+
+    def generate_noise(self, latent):
+        return sound_models.latent()["samples"]
+
+
+def test_the_explicit_nodes_give_the_same_to_the_bit(model, moments):
+    one = ksampler(early(model, moments=moments), sound_models.latent())
+    sampling = Sampling.of(model)
+    sigmas = sampling.schedule("simple", 3, sampling.sigma(FRACTION))
+    mean, noise, noised = run(AnalyticInitLatent, model, sound_models.latent(), sigmas, SEED, 1.0, moments)
+    sampler = run(custom.KSamplerSelect, "euler")[0]
+    guider = run(custom.BasicGuider, model, tiny.conditioning())[0]
+    assert same(run(custom.SamplerCustomAdvanced, noise, guider, sampler, sigmas, mean)[0]["samples"], one)
+    without_noise = run(custom.SamplerCustomAdvanced, NoNoise(), guider, sampler, sigmas, noised)[0]["samples"]
+    for a, b in zip(without_noise.unbind(), one.unbind(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))
+
+
+def test_a_kept_frame_stays_kept(model, moments, said):
+    picture = torch.randn(sound_models.VIDEO, generator=torch.Generator().manual_seed(2))
+    latent = sound_models.keeping_the_first_frame(picture)
+    plain, spy = ksampler(model, latent), tiny.Spy(early(model, moments=moments))
+    video, _ = ksampler(spy.model, latent).unbind()
+    assert torch.allclose(video[:, :, 0], picture[:, :, 0], atol=1e-5) and not torch.equal(video, plain.unbind()[0])
+    for x in spy.x:
+        assert torch.equal(parts(x)[0][:, :, 0], picture[:, :, 0])
+    assert "mask keeps" in said[-1]
+
+
+def test_a_given_sound_without_a_mask_is_left_alone(model, said):
+    latent = sound_models.latent(sound=torch.ones(sound_models.SOUND))
+    assert same(ksampler(early(model), latent), ksampler(model, latent))
+    assert "already holds" in said[-1]
+
+
+def test_a_mask_that_the_host_does_not_take_apart_is_left_alone(model, said):
+    wrapper = early_start.EarlyStart("fraction", FRACTION, True, None, None)
+    flat, shapes = comfy.utils.pack_latents(sound_models.latent()["samples"].unbind())
+
+    class Executor:
+        class_obj = type("Guider", (), {"model_patcher": model})
+
+        def __call__(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
+            return sigmas
+
+    sigmas = torch.tensor([1.0, 0.5, 0.0])
+    assert wrapper(Executor(), torch.randn(flat.shape), flat, None, sigmas, torch.ones(1, 1, 6, 8), None, True, SEED, latent_shapes=shapes) is sigmas
+    assert "update ComfyUI" in said[-1]
+
+
+def test_timenoise_lands_on_the_kept_frame_alone(model):
+    """The picture inside x is noised where the network sees it, the sound beside it is not, and the video keeps it."""
+    picture = torch.randn(sound_models.VIDEO, generator=torch.Generator().manual_seed(2))
+    latent = sound_models.keeping_the_first_frame(picture)
+    cond = tiny.conditioning()
+    noisy = run(TimeNoiseCondition, model, cond, cond, "fixed", "as set", 0.5, 5.0, 0, False, True)[0]
+    seen = {}
+    for name, m in (("plain", model), ("noisy", noisy)):
+        calls = []
+        hook = m.model.diffusion_model.register_forward_pre_hook(lambda net, args: calls.append([part.clone() for part in args[0]]))
+        seen[name] = (ksampler(m, latent), calls)
+        hook.remove()
+    (plain, plain_calls), (video, calls) = seen["plain"], seen["noisy"]
+    gap = calls[0][0] - plain_calls[0][0]
+    assert gap[:, :, 0].std() == pytest.approx(0.5, rel=0.1) and not gap[:, :, 1:].any()
+    assert torch.equal(calls[0][1], plain_calls[0][1])
+    assert torch.allclose(video.unbind()[0][:, :, 0], picture[:, :, 0], atol=1e-5)
+
+
+def test_the_probe_says_why_it_cannot(model):
+    clip = sound_models.latent(video=torch.randn(sound_models.VIDEO))
+    with pytest.raises(ValueError, match="video and sound together"):
+        run(LeakageProbe, model, tiny.conditioning(), FROZEN, 1.0, 3, 0.5, 1.0, 1, 0, DIS, latent=clip)
+
+
+class FakeVAE:
+    """The first three channels as a picture."""
+
+    def decode(self, video):
+        return video[0, :3].movedim(0, -1).sigmoid()
+
+
+def test_a_sweep_samples_both_and_scores_the_video(model):
+    guider = run(custom.BasicGuider, model, tiny.conditioning())[0]
+    sampler = run(custom.KSamplerSelect, "euler")[0]
+    sheet, plot, report = run(StartSweep, guider, sampler, sound_models.latent(), FakeVAE(), "1, 0.8", "fraction", True, "simple", 2, SEED, 1, DIS)
+    runs = json.loads(report)["runs"]
+    assert [r["start"] for r in runs] == [1.0, 0.8] and runs[0]["motion_score"] != runs[1]["motion_score"]
+    assert sheet.std() > 0.01 and plot.std() > 0.01
