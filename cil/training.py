@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from . import resumable, timenoise
+from . import processes, resumable, timenoise
 from .forward import ForwardProcess
 from .moments import write_safetensors
 
@@ -246,11 +246,13 @@ class Training:
     """A tuning under way: weights, AdamW, their average, the losses so far.
 
     parameters: {name: Parameter}, all that is trained; settings: a dict that two runs must
-    share to be one (the learning rate and the number of steps may change between them).
+    share to be one (the learning rate and the number of steps may change between them);
+    team: the processes that take part.
     """
 
-    def __init__(self, parameters, recipe, settings):
+    def __init__(self, parameters, recipe, settings, team=None):
         self.parameters, self.recipe, self.settings = parameters, recipe, settings
+        self.team = team or processes.Alone()
         self.optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay)
         self.average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else None
         self.losses = []  # one an update
@@ -263,18 +265,19 @@ class Training:
 
     @property
     def result(self):
-        """{name: tensor}: the averaged weights, or the last ones where ema is 0."""
-        return {name: p.detach() for name, p in self.parameters.items()} if self.average is None else self.average
+        """{name: tensor}: the averaged weights, or the last ones where ema is 0. All of the team must ask."""
+        kept = {name: p.detach() for name, p in self.parameters.items()} if self.average is None else self.average
+        return {name: self.team.whole(value) for name, value in kept.items()}
 
-    def update(self, loss, mean=lambda x: x):
-        """One update. loss(step, part) -> scalar tensor; mean: over processes, of the loss that is noted."""
+    def update(self, loss):
+        """One update. loss(step, part) -> scalar tensor, this process's."""
         total = 0.0
         for part in range(self.recipe.accumulation):
             value = loss(self.step, part) / self.recipe.accumulation
             value.backward()
             total = total + value.detach()
-        total = float(mean(total))
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm or math.inf))
+        total = float(self.team.mean(total))
+        norm = float(self.team.whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm or math.inf)))
         if not (math.isfinite(total) and math.isfinite(norm)):
             self.optimiser.zero_grad(set_to_none=True)
             raise Diverged(f"at step {self.step + 1} the loss is {total:g} and the gradient's norm {norm:g}: the training diverged, and the weights of step {self.step} were kept. Try a lower learning rate, or fp32")
@@ -293,46 +296,53 @@ class Training:
         for name, p in self.parameters.items():
             self.average[name].lerp_(p.detach(), 1 - decay)
 
-    def run(self, loss, path=None, every=60.0, progress=None, mean=lambda x: x):
+    def run(self, loss, path=None, every=60.0, progress=None):
         """All updates that are left; progress(training) after each.
 
-        State goes to `path` every so many seconds and at the end, whatever ends it.
+        State goes to `path` every so many seconds and at the end, whatever ends it; of a team
+        that can only save together, not where one of its processes is interrupted.
         """
-        saved = time.monotonic()
+        loss = self.team.spread(loss, self.parameters.values())
+        saved, together = time.monotonic(), self.team.saves_alone
         try:
             while self.step < self.recipe.steps:
-                self.update(loss, mean)
-                if path and time.monotonic() - saved > every:
+                self.update(loss)
+                if path and self.team.due(time.monotonic() - saved > every):
                     self.save(path)
                     saved = time.monotonic()
                 if progress:
                     progress(self)
+            together = True
+        except Diverged:  # which all processes see at the same step
+            together = True
+            raise
         finally:
-            if path and self.whole:
+            if path and self.whole and together and self.team.due(True):
                 self.save(path)
 
     def save(self, path):
-        """Write all of it, atomically."""
+        """Write all of it, atomically: all of the team that is due, of whom the first writes."""
         tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
         tensors |= {f"average.{name}": value for name, value in (self.average or {}).items()}
         for i, values in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adamw.{i}.{key}": value for key, value in values.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        write_safetensors(tensors, path, {"format": FORMAT, "settings": json.dumps(self.settings)})
+        tensors = {name: self.team.whole(value).cpu().contiguous() for name, value in tensors.items()}
+        if self.team.rank == 0:
+            write_safetensors(tensors, path, {"format": FORMAT, "settings": json.dumps(self.settings)})
 
     def resume(self, path):
         """Take up what `save` wrote. Raises ValueError if it is another run's."""
         tensors, strings = resumable.read(path, FORMAT, "the state of a training")
         resumable.check_settings(getattr(path, "name", str(path)), json.loads(strings["settings"]), self.settings)
         for name, p in self.parameters.items():
-            p.data.copy_(tensors[f"weight.{name}"])
+            p.data.copy_(self.team.share(tensors[f"weight.{name}"], p))
             if self.average is not None:
-                self.average[name].copy_(tensors[f"average.{name}"])
-        state = {}
-        for name, value in tensors.items():
+                self.average[name].copy_(self.team.share(tensors[f"average.{name}"], p))
+        state, parameters = {}, list(self.parameters.values())
+        for name, value in sorted(tensors.items()):  # in the same order in every process
             if name.startswith("adamw."):
                 _, i, key = name.split(".")
-                state.setdefault(int(i), {})[key] = value
+                state.setdefault(int(i), {})[key] = value if value.ndim == 0 else self.team.share(value, parameters[int(i)])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.losses = tensors["losses"].tolist()

@@ -160,8 +160,13 @@ def with_lora(model, lora):
 
 def open_weights(patcher):
     """All weights of the network, in fp32 -> {name: Parameter}. For a model that is one's own to change."""
-    network = patcher.model.diffusion_model.float().requires_grad_(True)
-    return dict(network.named_parameters())
+    patcher.model.diffusion_model.float().requires_grad_(True)
+    return parameters_of(patcher)
+
+
+def parameters_of(patcher):
+    """The weights of the network -> {name: Parameter}."""
+    return dict(patcher.model.diffusion_model.named_parameters())
 
 
 def _layers(model):
@@ -209,9 +214,30 @@ def loaded(patcher):
         patcher.detach()
 
 
-def fingerprint(model):
-    """A short name for a network and its weights, patches included where it is loaded."""
+@contextmanager
+def split(patcher, team):
+    """The network's weights spread over a team's processes instead of loaded on each one's device -> the device.
+
+    For a model that is one's own to change: its weights stay in shares.
+    """
+    device, base = patcher.load_device, patcher.model
+    patcher.patch_model(load_weights=False)  # the compute type, the checkpointed blocks
+    for name, part in base.named_children():
+        if name != "diffusion_model":
+            part.to(device)
+    for module in base.diffusion_model.modules():
+        if hasattr(module, "comfy_cast_weights"):
+            module.comfy_cast_weights = True  # weights are fp32, the network computes in the compute type
+    team.split(base.diffusion_model, [block for _, block in _blocks(base.diffusion_model, "diffusion_model")], device)
+    try:
+        yield device
+    finally:
+        patcher.unpatch_model(unpatch_weights=False)
+
+
+def fingerprint(model, whole=lambda p: p):
+    """A short name for a network and its weights, patches included where it is loaded. whole(p): all of a weight."""
     digest = hashlib.sha256()
-    for name, p in model.model.diffusion_model.named_parameters():
-        digest.update(f"{name} {tuple(p.shape)} {p.detach().flatten()[:8].float().tolist()}".encode())
+    for name, p in parameters_of(model).items():
+        digest.update(f"{name} {tuple(p.shape)} {whole(p.detach()).flatten()[:8].float().tolist()}".encode())
     return digest.hexdigest()[:16]

@@ -6,7 +6,8 @@ VideoCrafter1, a diffusion model file of Wan 2.1 / 2.2 14B image-to-video, or `d
 checkpoint of all weights in the layout of MODEL's. TimeNoise is on unless --naive is given.
 Stopped or killed, the same command goes on where it was.
 
-Under torchrun the clips of an update are spread over the processes (DDP):
+Under torchrun the clips of an update are spread over the processes (DDP), and with --shard the
+weights too (FSDP), for a --full training that does not fit one card:
     COMFYUI_PATH=... CIL_INSIDE=1 torchrun --nproc-per-node 8 run.py do nodes.training.train ...
 """
 
@@ -18,11 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 import comfy.utils
 
-from ...cil import prepared, training
+from ...cil import prepared, processes, training
 from ...cil.moments import write_safetensors
 from ...cil.timenoise import TimeNoise
 from ..host import Sampling
@@ -40,7 +40,8 @@ class How:
     is told, 0 = each clip's own motion score; P_mean, P_std: of ln sigma (EDM models); tail: the
     share of examples whose ln sigma is drawn evenly over the model's range instead; tokens:
     TimeNoise on the image encoder's output too; sigmas: the least and the largest level that is
-    trained, for a model that samples one of several stages.
+    trained, for a model that samples one of several stages; shard: spread the weights over
+    torchrun's processes (rank 0 alone).
     """
 
     rank: int = 16
@@ -53,6 +54,7 @@ class How:
     tail: float = 0.0
     tokens: bool = False
     sigmas: tuple = training.EVERY_SIGMA
+    shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,29 +63,6 @@ class Tuned:
 
     values: dict
     losses: list
-
-
-class Replica(torch.nn.Module):
-    """A loss and the parameters that it depends on, as DDP wants them."""
-
-    def __init__(self, parameters, loss):
-        super().__init__()
-        self.held, self.loss = torch.nn.ParameterList(parameters), loss
-
-    def forward(self, step, part):
-        return self.loss(step, part)
-
-
-def mean_over_processes(value):
-    total = value.clone()
-    torch.distributed.all_reduce(total)
-    return total / torch.distributed.get_world_size()
-
-
-def processes():
-    """-> (rank, how many): 0, 1 without torchrun."""
-    dist = torch.distributed
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def check(model, clips, how):
@@ -98,6 +77,8 @@ def check(model, clips, how):
     if kind.vision and clips[0].embed is None:
         raise ValueError("these clips were prepared without an image encoder, which this model needs: prepare them with this model")
     kind.noised(how.tokens)
+    if how.shard and (how.rank or processes.team().world == 1):
+        raise ValueError("--shard spreads all weights over several processes: give --full, and start it by torchrun")
     sampling, (low, high) = Sampling.of(model), how.sigmas
     if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
         raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
@@ -105,7 +86,7 @@ def check(model, clips, how):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
 
-def identity(patcher, clips, recipe, how, world):
+def identity(patcher, clips, recipe, how, team):
     """The settings that two runs must share to be one. Steps, learning rate and clipping may change on the way."""
     kept = {k: v for k, v in asdict(recipe).items() if k not in ("steps", "learning_rate", "clip_norm", "noise")}
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
@@ -114,7 +95,7 @@ def identity(patcher, clips, recipe, how, world):
     # left out where they act on nothing, so that it equals what older versions wrote
     own = ({"tokens": True} if how.tokens else {}) | ({"sigmas": list(how.sigmas)} if how.sigmas != training.EVERY_SIGMA else {})
     own |= {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
-    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": world, "model": trainable.fingerprint(patcher), "clips": digest((clips.names, clips.settings))}
+    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": team.world, "model": trainable.fingerprint(patcher, team.whole), "clips": digest((clips.names, clips.settings))}
 
 
 def tune(model, clips, recipe, how, state=None, resume=True, progress=None, every=60.0):
@@ -123,7 +104,7 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
     progress(training) after each update; whatever it raises ends the training, state saved.
     """
     check(model, clips, how)
-    rank, world = processes()
+    team = processes.team(how.shard)
     with trainable.gradients():
         patcher, adapters = model.clone(), None
         patcher.set_model_compute_dtype(trainable.PRECISIONS[how.precision])
@@ -134,16 +115,15 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
             parameters = trainable.open_weights(patcher)
         if how.checkpointing:
             trainable.checkpoint_blocks(patcher)
-        with trainable.loaded(patcher) as device:
-            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, world))
+        with trainable.split(patcher, team) if how.shard else trainable.loaded(patcher) as device:
+            parameters = trainable.parameters_of(patcher) if how.shard else parameters  # the shares are other objects
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, team), team)
             if state and resume and state.exists():
                 run.resume(state)
             goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens), how.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
-            loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, rank, world), device)
-            if world > 1:
-                loss = DistributedDataParallel(Replica(parameters.values(), loss), find_unused_parameters=True)
-            run.run(loss, state if rank == 0 else None, every, progress, mean_over_processes if world > 1 else lambda x: x)
+            loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, team.rank, team.world), device)
+            run.run(loss, state, every, progress)
             values = {name: value.cpu().clone() for name, value in run.result.items()}
     return Tuned(trainable.lora_of(values, adapters) if how.rank else values, run.losses)
 
@@ -173,6 +153,7 @@ def arguments_of(arguments):
     add_variant(parser)
     parser.add_argument("--out", type=Path, required=True, help="file to write; a LoRA belongs into models/loras, a checkpoint into models/checkpoints")
     parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
+    parser.add_argument("--shard", action="store_true", help="with --full, under torchrun: each process holds a share of the weights only (FSDP)")
     parser.add_argument("--rank", type=int, default=how.rank, help="of the LoRA")
     parser.add_argument("--lora", type=Path, help="train this LoRA on")
     parser.add_argument("--naive", action="store_true", help="no TimeNoise: the paper's baseline")
@@ -210,6 +191,8 @@ def begin_processes():
 
 
 def report(run):
+    if run.step == 1 and run.team.held(run.parameters.values()) < 1:
+        print(f"each of {run.team.world} processes holds {run.team.held(run.parameters.values()):.0%} of the weights", flush=True)
     if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
         recent = run.losses[-10:]
         print(f"step {run.step} of {run.recipe.steps}: loss {sum(recent) / len(recent):.4f}", flush=True)
@@ -234,8 +217,8 @@ def train(o):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
-    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to))
-    first = processes()[0] == 0
+    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to), o.shard)
+    first = processes.team().rank == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
     state = o.out.with_name(o.out.stem + ".state.safetensors")
     if state.exists() and first:

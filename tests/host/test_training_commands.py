@@ -73,6 +73,13 @@ def losses(path):
         return json.loads(file.metadata()["cil_training"])["losses"]
 
 
+def two_processes(root_path, clips, out, *arguments, settings=SETTINGS, run=subprocess.run, **options):
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(sys.modules["cil_run"].free_port())]
+    arguments = ["nodes.training.train", clips, "--model", "demo:healthy", "--full", "--batch", "2", "--out", out, *settings, *arguments]
+    options = options or {"capture_output": True, "text": True, "timeout": 900, "env": environment()}
+    return run(command(root_path, *arguments, launcher=launcher), **options)
+
+
 def test_all_weights_come_out_as_a_checkpoint_of_the_demo(single):
     source, tuned = load_file(model.CHECKPOINTS["healthy"]), load_file(single)
     assert {k: (v.shape, v.dtype) for k, v in tuned.items()} == {k: (v.shape, v.dtype) for k, v in source.items()}
@@ -82,12 +89,25 @@ def test_all_weights_come_out_as_a_checkpoint_of_the_demo(single):
     assert not list(single.parent.glob("*.state*"))
 
 
-def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(sys.modules["cil_run"].free_port())]
-    out = tmp_path / "two.safetensors"
-    arguments = ["nodes.training.train", clips, "--model", "demo:healthy", "--full", "--batch", "2", "--out", out, *SETTINGS]
-    done = subprocess.run(command(root_path, *arguments, launcher=launcher), capture_output=True, text=True, timeout=900, env=environment())
-    assert done.returncode == 0 and "step 4 of 4: loss" in done.stdout, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def shares(root_path, clips, tmp_path_factory):
+    """All weights, spread over two processes (FSDP), never stopped -> (file, what it printed)."""
+    out = tmp_path_factory.mktemp("shares") / "demo.safetensors"
+    done = two_processes(root_path, clips, out, "--shard")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
+
+
+@pytest.mark.parametrize("kind", ["DDP", "FSDP"])
+def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, tmp_path, kind, request):
+    if kind == "FSDP":
+        out, printed = request.getfixturevalue("shares")
+        assert "each of 2 processes holds 50% of the weights" in printed
+    else:
+        out = tmp_path / "two.safetensors"
+        done = two_processes(root_path, clips, out)
+        printed = done.stdout + done.stderr
+    assert "step 4 of 4: loss" in printed, printed
     assert losses(out)[0] == pytest.approx(losses(single)[0], rel=1e-5)  # of the same weights
     assert losses(out)[:3] == pytest.approx(losses(single)[:3], rel=1e-4)
     assert losses(out) == pytest.approx(losses(single), rel=1e-3)
@@ -119,6 +139,26 @@ def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, t
     assert all(torch.equal(one[k], again[k]) for k in one)
 
 
+def test_shares_that_were_stopped_go_on_to_the_bit(shares, root_path, clips, tmp_path):
+    """Weights, AdamW and average are put together for the state file, and cut again when it is read.
+
+    The second time activations are computed again in the backward pass, which must change nothing.
+    """
+    out, state = tmp_path / "again.safetensors", tmp_path / "again.state.safetensors"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment(CIL_SAVE_EVERY="0")}
+    process = two_processes(root_path, clips, out, "--shard", run=subprocess.Popen, **quiet)
+    until = time.time() + 600
+    while time.time() < until and not state.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()  # the launcher ends its processes
+    process.wait()
+    assert 1 <= len(load_file(state)["losses"]) < 4 and not out.exists()
+    done = two_processes(root_path, clips, out, "--shard", settings=[s for s in SETTINGS if s != "--no-checkpointing"])
+    assert "going on from again.state.safetensors" in done.stdout, done.stdout + done.stderr
+    one, again = load_file(shares[0]), load_file(out)
+    assert all(torch.equal(one[k], again[k]) for k in one) and losses(out) == losses(shares[0])
+
+
 def test_videos_to_a_lora(tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -141,6 +181,7 @@ def test_videos_to_a_lora(tmp_path, capsys):
         (["train", "/no/such", "--model", "demo:healthy", "--out", "x"], "no prepared data set at /no/such"),
         (["train", "SET", "--model", "/no/model", "--out", "x"], "no checkpoint at /no/model"),
         (["train", "SET", "--model", "demo:healthy", "--out", "x", "--beta-m", "-1"], "beta_m > 0 and a > 0"),
+        (["train", "SET", "--model", "demo:healthy", "--out", "x", "--full", "--shard"], "start it by torchrun"),
         (["prepare", "EMPTY", "--model", "demo:healthy", "--out", "x"], "holds no videos"),
     ],
 )
