@@ -15,7 +15,7 @@ import pytest
 from cil_pack.workflows import page as page_of
 from PIL import Image
 
-pytest.importorskip("playwright", reason="the page's tests need playwright")
+PageTimeout = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright").TimeoutError
 pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
 
 NEWER_PAGE = "comfyui-frontend-package==1.58.1"
@@ -45,6 +45,25 @@ def open_templates(page):
     """The host's template browser, at the pack's own list."""
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text("comfyui-cil").first.click(timeout=30_000)
+
+
+def open_template(page, path, tries=3):
+    """Click a workflow's card, as a user does: again if the list moved away below the pointer, as it does while it grows."""
+    wanted = len(json.loads(path.read_text(encoding="utf-8"))["nodes"])
+    for left in reversed(range(tries)):
+        page.evaluate("() => window.app.graph.clear()")
+        open_templates(page)
+        card = page.get_by_test_id(f"template-workflow-{path.stem}")
+        card.scroll_into_view_if_needed(timeout=30_000)
+        page.wait_for_timeout(500)
+        card.click(timeout=30_000)
+        try:
+            return page.wait_for_function("wanted => window.app.graph._nodes.length === wanted", arg=wanted, timeout=30_000)
+        except PageTimeout:
+            page.screenshot(path=Path(__file__).parents[2] / ".run" / "artifacts" / f"{path.stem}_not_opened.png")
+            if not left:
+                raise
+            page.keyboard.press("Escape")
 
 
 def boxes(page):
@@ -90,9 +109,7 @@ def assert_whole(page, name):
 def test_a_template_opens_whole(page, path, artifacts):
     name = path.stem
     page.problems.clear()
-    open_templates(page)
-    page.get_by_test_id(f"template-workflow-{name}").click(timeout=30_000)
-    page.wait_for_function("wanted => window.app.graph._nodes.length === wanted", arg=len(json.loads(path.read_text(encoding="utf-8"))["nodes"]), timeout=30_000)
+    open_template(page, path)
     page.wait_for_timeout(1000)
     page.keyboard.press(".")  # the page's own "fit the view to the graph"
     page.wait_for_timeout(800)
