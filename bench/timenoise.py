@@ -139,6 +139,22 @@ class Found:
         chosen = [bucket] if bucket is not None else BUCKETS
         return sampling.mean_and_error([row[index] for b in chosen for row in self.rows[start][b]])
 
+    def less(self, other, start, index):
+        """(mean, standard error) of one of COLUMNS, less the other's of the same picture, seed and training seed."""
+        pairs = [(row, other.rows[start][b]) for b in BUCKETS for row in enumerate(self.rows[start][b])]
+        return sampling.mean_and_error([row[index] - rows[i % len(rows)][index] for (i, row), rows in pairs])
+
+
+def differences(found):
+    """What the tunings change of the speed error and of the first frame, the same clips compared, as markdown rows."""
+    base, naive, timenoise = found
+    rows = ["| the same clips compared | start | " + " | ".join(COLUMNS[i] for i in (1, 3)) + " |", "|---|---|---|---|"]
+    for one, other in ((naive, base), (timenoise, base), (timenoise, naive)):
+        for start, _ in STARTS:
+            cells = [sampling.number(found[one].less(found[other], start, i)) for i in (1, 3)]
+            rows.append(f"| {one} less {other} | {start} | {' | '.join(cells)} |")
+    return rows
+
 
 def grid(found):
     """The grid of Table 1 as markdown rows. found: {model: Found}."""
@@ -188,7 +204,7 @@ def sweep_plot(rows, path):
 
     figure = Figure(figsize=(6, 4.4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for name, ratio, distance in rows:
+    for name, ratio, _, distance in rows:
         axes.errorbar(distance[0], ratio[0], xerr=distance[1], yerr=ratio[1], fmt="o", capsize=3)
         axes.annotate(name, (distance[0], ratio[0]), fontsize=7, textcoords="offset points", xytext=(4, 4))
     axes.set(xlabel="first frame's distance to the image (latent rms): the price", ylabel="sampled speed / asked: the gain")
@@ -231,7 +247,7 @@ def main(arguments=None):
             both = [tuned(o, checkpoint, made, seed) for seed in range(o.train_seeds)]
             files[both[0][1]] = [file for file, _ in both]
         found = {name: Found(o, these, backend) for name, these in files.items()}
-        lines = [f"# Naive and TimeNoise tuning of the demo model *{checkpoint}*", "", *about, "", *grid(found), "", "One-step predictions:", "", *curve_rows(found, ideal)]
+        lines = [f"# Naive and TimeNoise tuning of the demo model *{checkpoint}*", "", *about, "", *grid(found), "", *differences(found), "", "One-step predictions:", "", *curve_rows(found, ideal)]
         sampling.write_result(f"timenoise_{checkpoint}.md", [*lines, "", f"![curves](timenoise_{checkpoint}.png)"], o.out)
         plot(found, ideal, checkpoint, o.out / f"timenoise_{checkpoint}.png")
         print("\n".join(grid(found)), flush=True)
@@ -240,9 +256,9 @@ def main(arguments=None):
         for a, beta_m in SWEEP:
             file, name = tuned(o, "leaking", TimeNoise(beta_m, a), 0)
             figures = Found(o, [file], backend)
-            rows.append((name, figures.column(STARTS[0][0], 0), figures.column(STARTS[0][0], 3)))
+            rows.append((name, *(figures.column(STARTS[0][0], i) for i in (0, 1, 3))))
             print(*rows[-1], flush=True)
-        lines = ["# a and beta_m of TimeNoise, from the demo model *leaking*", "", *about, "", f"| tuning | {COLUMNS[0]} | {COLUMNS[3]} |", "|---|---|---|"]
-        lines += [f"| {name} | {sampling.number(ratio)} | {sampling.number(distance)} |" for name, ratio, distance in rows]
+        lines = ["# a and beta_m of TimeNoise, from the demo model *leaking*", "", *about, "", f"| tuning | {COLUMNS[0]} | {COLUMNS[1]} | {COLUMNS[3]} |", "|---|---|---|---|"]
+        lines += [f"| {name} | {' | '.join(map(sampling.number, columns))} |" for name, *columns in rows]
         sampling.write_result("timenoise_sweep.md", [*lines, "", "![sweep](timenoise_sweep.png)"], o.out)
         sweep_plot(rows, o.out / "timenoise_sweep.png")

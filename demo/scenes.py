@@ -17,7 +17,7 @@ HEADINGS = 8  # compass directions, 45 degrees apart
 MAX_BUCKET = 255
 MAX_SPEED = 2.0  # pixels a frame at MAX_BUCKET; 22 pixels over a clip
 FPS = 6
-SHAPES = ("disk", "square", "diamond")
+SHAPES = ("disk", "square", "diamond")  # the demo's world has disks alone; its training begins with all three
 
 
 @dataclass
@@ -63,8 +63,8 @@ def _vivid(hue):
     return ((((hue[:, None] + offsets) % 1) * 6 - 3).abs() - 1).clamp(0, 1)
 
 
-def sample(n, generator):
-    """Draw the parameters of n clips. `generator` is a CPU torch.Generator."""
+def sample(n, generator, shapes=1):
+    """Draw the parameters of n clips, with the first `shapes` of SHAPES. `generator` is a CPU torch.Generator."""
     uniform = lambda *shape: torch.rand(*shape, generator=generator)
     hue = uniform(n)
     # the sprite's hue keeps a third of the circle's distance from the ground's, so that it is visible
@@ -77,7 +77,7 @@ def sample(n, generator):
         slope=2 * math.pi * uniform(n),
         waves=torch.stack([cycles * angle.cos(), cycles * angle.sin(), 2 * math.pi * uniform(n, 2)], -1),
         depth=0.15 + 0.35 * uniform(n),
-        shape=torch.randint(len(SHAPES), (n,), generator=generator).float(),
+        shape=(torch.randint(len(SHAPES), (n,), generator=generator) % shapes).float(),
         colour=0.35 + 0.65 * _vivid((hue + 0.35 + 0.3 * uniform(n)) % 1),
         radius=24 + 6 * uniform(n),
         start=SIZE / 2 + 12 * (uniform(n, 2) - 0.5),

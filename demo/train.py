@@ -5,7 +5,8 @@ Only the mean of the training noise differs. `healthy` spends its steps where th
 of a clip is decided; `leaking` has the noise shifted up, the cause that the paper names
 (App. C). See README.md for what came of it, and for what else was tried.
 
-Every draw is seeded by (seed, step), so a run that was stopped continues as if it had not
+It has two stages: sprites of three shapes, then disks alone, which need no corners kept.
+The second begins from the checkpoint of the first. Every draw is seeded by (seed, step), so a run that was stopped continues as if it had not
 been: state is kept beside the checkpoint while training. Logs go to demo/logs/.
 """
 
@@ -13,9 +14,11 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from . import latents, scenes
@@ -23,10 +26,21 @@ from . import latents, scenes
 FOLDER = Path(__file__).parent
 SEED = 0
 BATCH = 10
-STEPS = 2200
 DROP_IMAGE = 0.1  # as SVD's training; gives the unconditional branch
 EMA = 0.998
 LR = {"muon": 0.02, "adamw": 2e-3}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """steps of clips with the first `shapes` of scenes.SHAPES, at `lr` times the base learning rates."""
+
+    steps: int
+    shapes: int
+    lr: float
+
+
+STAGES = (Stage(2200, 3, 1.0), Stage(700, 1, 0.5))
 
 # ln sigma ~ N(P_mean, P_std) with probability 1 - tail, else uniform over the schedule [0.002, 700]
 NOISE = {
@@ -81,8 +95,8 @@ def v_loss(network, x0, sigma, eps, concat, context, y):
 
 
 def autocast(device):
-    """bfloat16 where the machine computes in it; where it would be emulated, float32 is faster."""
-    fast = device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """bfloat16 where the machine has matrix units for it; on other processors float32 is faster."""
+    fast = device == "cuda" or torch.cpu._is_amx_tile_supported()
     return torch.autocast(device, dtype=torch.bfloat16, enabled=fast)
 
 
@@ -170,35 +184,60 @@ def save_atomically(save, path):
     partial.replace(path)
 
 
-def train_model(name, noise, steps, batch, seed, out):
+def trained_part(name):
+    """One of the sockets' parts, from its file."""
+    parts = load_file(FOLDER / "sockets.safetensors")
+    return {k.removeprefix(name): v for k, v in parts.items() if k.startswith(name)}
+
+
+def train_model(noise, stages, batch, seed, out, first_stage=1):
+    """All stages from the first_stage-th on (they count from 1); each but the first begins from the checkpoint in `out`."""
     from . import model as host_model
 
-    sockets = load_file(FOLDER / "sockets.safetensors")
-    clip_vision = host_model.clip_vision(
-        {k.removeprefix("clip_vision."): v for k, v in sockets.items() if k.startswith("clip_vision.")}
-    )
-    model = host_model.build()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = start_weights(model, seed).train().to(device)
+    log = out.parent / "logs" / f"{out.stem}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    clip_vision = host_model.clip_vision(trained_part("clip_vision."))
+    for number, stage in enumerate(stages, 1):
+        if number < first_stage or already_made(out, number, stage):
+            continue
+        model = host_model.build()
+        network = start_weights(model, seed)
+        if number > 1:
+            network.load_state_dict({k: v.float() for k, v in load_file(out).items()})
+        before = sum(s.steps for s in stages[: number - 1])
+        train_stage(model, clip_vision, noise, stage, number, before, batch, seed, out, log)
+
+
+def already_made(out, number, stage):
+    """Whether the checkpoint in `out` has this stage behind it."""
+    if not out.exists() or not out.with_suffix(".state").exists():
+        return False  # a finished training that is started again begins anew
+    with safe_open(out, "pt") as file:
+        done = file.metadata() or {}
+    return (int(done.get("stage", 1)), int(done["step"])) >= (number, stage.steps)
+
+
+def train_stage(model, clip_vision, noise, stage, number, before, batch, seed, out, log):
+    """One stage, or what is left of it. before: steps of the stages before it, whose draws are not repeated."""
+    network, device = model.diffusion_model.train(), "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+    clip_vision.model.to(device)
     optimiser = Optimiser(network, network.input_blocks[0], network.out)
     average = {k: v.clone() for k, v in network.state_dict().items()}
-    first_step, log = 0, out.parent / "logs" / f"{out.stem}.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    state_file = out.with_suffix(".state")
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+    first_step, state_file = 0, out.with_suffix(".state")
+    if state_file.exists() and (state := torch.load(state_file, weights_only=True))["stage"] == number:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        average, first_step = state["average"], state["step"]
+        average, first_step = {k: v.to(device) for k, v in state["average"].items()}, state["step"]
     else:
-        log.write_text(json.dumps({"recipe": name, "noise": noise, "steps": steps, "batch": batch, "seed": seed}) + "\n")
+        row = {"recipe": out.stem, "noise": noise, "stage": number, "steps": stage.steps, "shapes": scenes.SHAPES[: stage.shapes], "lr": stage.lr, "batch": batch, "seed": seed}
+        with log.open("w" if number == 1 else "a") as file:
+            file.write(json.dumps(row) + "\n")
 
-    clip_vision.model.to(device)
-    average = {k: v.to(device) for k, v in average.items()}
     began, losses = time.time(), []
-    for step in range(first_step, steps):
-        g = generator(seed, step)
-        clips = scenes.sample(batch, g)
+    for step in range(first_step, stage.steps):
+        g = generator(seed, before + step)
+        clips = scenes.sample(batch, g, stage.shapes)
         sigma = draw_sigma(batch, noise, g)
         keep = (torch.rand(batch, generator=g) >= DROP_IMAGE).float()
         with torch.no_grad():
@@ -210,7 +249,7 @@ def train_model(name, noise, steps, batch, seed, out):
             loss = v_loss(network, x0.to(device), sigma.to(device), eps.to(device), *(c.to(device) for c in conds)).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step(schedule(step, steps))
+        optimiser.step(stage.lr * schedule(step, stage.steps))
         decay = min(EMA, (step + 1) / (step + 10))
         for key, value in network.state_dict().items():
             average[key].lerp_(value, 1 - decay)
@@ -223,11 +262,12 @@ def train_model(name, noise, steps, batch, seed, out):
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
-        if (step + 1) % 250 == 0 or step + 1 == steps:
-            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step + 1}
+        if (step + 1) % 250 == 0 or step + 1 == stage.steps:
+            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "stage": number, "step": step + 1}
             save_atomically(lambda path: torch.save(state, path), state_file)
             half = {k: v.half().cpu().contiguous() for k, v in average.items()}
-            save_atomically(lambda path: save_file(half, path, {"recipe": name, "step": str(step + 1), **{k: str(v) for k, v in noise.items()}}), out)
+            about = {"recipe": out.stem, "stage": str(number), "step": str(step + 1), **{k: str(v) for k, v in noise.items()}}
+            save_atomically(lambda path: save_file(half, path, about), out)
 
 
 def train_sockets(steps, batch, seed, out):
@@ -245,7 +285,7 @@ def train_sockets(steps, batch, seed, out):
         g = generator(seed, step)
         with torch.no_grad():
             # sprites anywhere in the frame, so that none of it is new to the decoder
-            clips = scenes.sample(batch, g)
+            clips = scenes.sample(batch, g, len(scenes.SHAPES))
             clips = clips.replace(start=scenes.SIZE * (0.1 + 0.8 * torch.rand(batch, 2, generator=g)))
             target = scenes.render(clips, frames=1)[:, 0]
             code = latents.encode(target)
@@ -267,7 +307,8 @@ def train_sockets(steps, batch, seed, out):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("part", choices=["sockets", *NOISE])
-    parser.add_argument("--steps", type=int, help=f"default: {STEPS}, sockets: 400")
+    parser.add_argument("--steps", type=int, help=f"of the first stage; default: {STAGES[0].steps}, sockets: 400")
+    parser.add_argument("--stage", type=int, default=1, choices=range(1, len(STAGES) + 1), help="begin with this stage, from the checkpoint that is there")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
@@ -284,4 +325,5 @@ def main(arguments=None):
     for key in ("P_mean", "P_std"):
         if getattr(options, key) is not None:
             noise[key] = getattr(options, key)
-    train_model(options.part, noise, options.steps or STEPS, options.batch, options.seed, out)
+    stages = [replace(STAGES[0], steps=options.steps or STAGES[0].steps), *STAGES[1:]]
+    train_model(noise, stages, options.batch, options.seed, out, options.stage)
