@@ -24,13 +24,13 @@ def picture(pixels, size):
 
 
 def icon():
-    """One sprite that leaves a fading trail: a picture that moves."""
+    """One disk that leaves a fading trail: a picture that moves."""
     moving = scene(4, heading=1.0, radius=17.0, start=40.0)
-    ground = scenes.render(moving.replace(radius=-2.0), 1)[0, 0]
+    ground, colour = scenes.render(moving.replace(radius=-2.0), 1)[0, 0], moving.colour[0, :, None, None]
     out = ground
     for frame, strength in zip(scenes.render(moving, 31)[0, ::10], (0.25, 0.45, 0.7, 1.0)):
-        sprite = (frame - ground).abs().sum(0, keepdim=True) > 0.02
-        out = torch.where(sprite, out + strength * (frame - out), out)
+        cover = (frame - ground).norm(dim=0) / (colour - ground).norm(dim=0)
+        out = out + strength * cover * (colour - out)
     return picture(out, ICON)
 
 

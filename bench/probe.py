@@ -17,7 +17,7 @@ from ..nodes import probe
 from ..nodes.host import Sampling, SamplingContext
 from . import sampling
 
-BUCKET, LEVELS, DRAWS = 200, 10, 2
+LEVELS, DRAWS = 10, 2
 OTHER = "another heading"  # a true second clip; the others are made from the first
 
 
@@ -38,7 +38,7 @@ class ExactContext:
 def two_clips(scene, control):
     """A scene's clip and one that begins with the same frame, as a LATENT holds them."""
     clip = scenes.render(scene)
-    if control == "another heading":
+    if control == OTHER:
         second = scenes.render(scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS))
     else:
         second = probe.second_of(clip, control, 1)
@@ -61,25 +61,24 @@ def leakages(demo, pictures, control):
     return ours, [leak for leak, _ in exact]
 
 
-def report(checkpoint, clips, images, seeds):
-    demo, dis = sampling.Demo(checkpoint), flow.dis()
-    lines = [f"## {checkpoint}", "", "| second clip | leakage of the model | of the exact denoiser | suggested start (sigma), median |", "|---|---|---|---|"]
+def report(demo, bucket, clips, images, seeds, dis):
+    lines = [f"## Motion bucket {bucket}", "", "| second clip | leakage of the model | of the exact denoiser | suggested start (sigma), median |", "|---|---|---|---|"]
     starts = {None: "the ordinary one, 700"}
     for control in (OTHER, probe.HALF_SPEED, probe.FROZEN):
-        ours, exact = leakages(demo, sampling.held_out(clips, BUCKET), control)
+        ours, exact = leakages(demo, sampling.held_out(clips, bucket), control)
         suggested = statistics.median(s for _, s in ours)
         cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
         lines.append(f"| {control} | {cells[0]} | {cells[1]} | {suggested:.3g} |")
-        print(checkpoint, lines[-1], flush=True)
+        print(bucket, lines[-1], flush=True)
         if suggested < Sampling.of(demo.model).sigma_max:
             starts[suggested] = f"{suggested:.3g}, suggested with: {control}"
     lines += ["", f"| start (sigma) | {sampling.COLUMNS} | {sampling.GAIN} |", "|---|---|---|---|---|---|"]
     ordinary = None
     for sigma, name in starts.items():
-        columns = sampling.from_start(demo, sampling.held_out(images, BUCKET), seeds, sigma, True, dis)
+        columns = sampling.from_start(demo, sampling.held_out(images, bucket), seeds, sigma, True, dis)
         ordinary = ordinary or columns
         lines.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} | {sampling.gain(columns, ordinary)} |")
-        print(checkpoint, lines[-1], flush=True)
+        print(bucket, lines[-1], flush=True)
     return lines
 
 
@@ -87,7 +86,7 @@ def cost():
     """Print where the time of one probe goes: the model, and everything else of the node."""
     import comfy.patcher_extension
 
-    demo, scene = sampling.Demo("healthy"), sampling.held_out(1, BUCKET)
+    demo, scene = sampling.Demo("healthy"), sampling.held_out(1, sampling.BUCKETS[-1])
     inside = []
 
     def timed(executor, *args, **kwargs):
@@ -115,6 +114,7 @@ def cost():
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", choices=["leaking", "healthy"], action="append", help="default: both")
+    parser.add_argument("--bucket", type=int, action="append", help=f"motion of the clips; default: {sampling.BUCKETS}")
     parser.add_argument("--clips", type=int, default=8, help="held-out clips that are probed")
     parser.add_argument("--images", type=int, default=4, help="pictures that are animated from each start")
     parser.add_argument("--seeds", type=int, default=16)
@@ -123,12 +123,13 @@ def main(arguments=None):
     if options.cost:
         return cost()
     for checkpoint in options.checkpoint or ("leaking", "healthy"):
+        demo, dis = sampling.Demo(checkpoint), flow.dis()
         lines = [
-            "# The probe on the demo models",
+            f"# The probe on the demo model *{checkpoint}*",
             "",
             f"`python run.py do bench.probe`: {options.clips} held-out clips, {LEVELS} levels, {DRAWS} draws; then {options.seeds} seeds of {options.images} pictures, "
-            f"motion bucket {BUCKET}, {sampling.STEPS} Euler steps, Karras, CFG 1. Mean ± standard error. Demo models on demo data; see demo/README.md.",
-            "",
-            *report(checkpoint, options.clips, options.images, options.seeds),
+            f"{sampling.STEPS} Euler steps, Karras, CFG 1. Mean ± standard error. Demo models on demo data; see demo/README.md.",
         ]
+        for bucket in options.bucket or sampling.BUCKETS:
+            lines += ["", *report(demo, bucket, options.clips, options.images, options.seeds, dis)]
         sampling.write_result(f"probe_{checkpoint}.md", lines)

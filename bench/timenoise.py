@@ -23,8 +23,8 @@ from ..nodes import probe as probe_nodes
 from ..nodes.host import Sampling, SamplingContext
 from ..nodes.training import train
 from . import sampling
+from .sampling import BUCKETS
 
-BUCKETS = (60, 130, 200)  # requested motions
 FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)  # levels of the one-step curves, M / T
 STARTS = (("full start", None), ("Analytic-Init", 50.0))  # sigma_M
 SWEEP = [(5.0, b) for b in (2.0, 5.0, 15.0, 50.0)] + [(a, 5.0) for a in (1.0, 20.0)]  # (a, beta_m)
