@@ -137,6 +137,7 @@ SPACES = {
     "Wan21": "wan21",
     "Wan22": "wan22",
     "LTXV": "ltxv",
+    "LTXAV": "ltxav",  # of newer hosts
     "HunyuanVideo": "hunyuan",
     "HunyuanVideo15": "hunyuan15",
     "Mochi": "mochi",

@@ -16,7 +16,7 @@ from ..cil import clips
 from ..cil import moments as cil_moments
 from ..cil.estimate import Estimate
 from . import pictures
-from .host import clip_latents, model_family, say
+from .host import clip_latents, model_family, parts_of, say
 
 MomentsType = io.Custom("CIL_MOMENTS")
 PACKAGED = Path(__file__).parent.parent / "moments"
@@ -126,7 +126,7 @@ class EstimateMoments(io.ComfyNode):
             items, read = whole_clips(images, frames), lambda clip: clip
             encode = lambda clip: clip_latents(vae, process_in, clip)
         else:
-            items, read = latent_clips(latents["samples"]), lambda clip: clip
+            items, read = latent_clips(parts_of(latents["samples"])[0]), lambda clip: clip
             encode = lambda clip: process_in(clip[None])[0]
         if not items:
             raise ValueError(f"{folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")

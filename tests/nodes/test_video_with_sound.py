@@ -13,6 +13,7 @@ from cil_pack.nodes import early_start
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host import Sampling, model_family
+from cil_pack.nodes.moments import EstimateMoments
 from cil_pack.nodes.motion import DIS
 from cil_pack.nodes.probe import FROZEN, LeakageProbe
 from cil_pack.nodes.sweep import StartSweep
@@ -173,6 +174,14 @@ def test_the_probe_says_why_it_cannot(model):
     clip = sound_models.latent(video=torch.randn(sound_models.VIDEO))
     with pytest.raises(ValueError, match="video and sound together"):
         run(LeakageProbe, model, tiny.conditioning(), FROZEN, 1.0, 3, 0.5, 1.0, 1, 0, DIS, latent=clip)
+
+
+def test_moments_are_those_of_the_video(model):
+    clips = torch.randn(3, *sound_models.VIDEO[1:], generator=torch.Generator().manual_seed(4)) + 0.5
+    settings = dict(folder="", frames=16, fps=3.0, width=512, height=320, seed=0, flip=False)
+    moments = run(EstimateMoments, model=model, latents=sound_models.latent(video=clips), **settings)[0]
+    assert moments.space == "ltxav" and moments.count == 3
+    assert torch.allclose(moments.mean, clips.mean(0), atol=1e-5)
 
 
 class FakeVAE:
