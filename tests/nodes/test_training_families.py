@@ -25,7 +25,7 @@ from cil_pack.nodes.training import nodes as training_nodes
 from cil_pack.nodes.training import train
 from cil_pack.nodes.training.conditions import kind_of
 from lvdm_ddim import published
-from network_inputs import Seen, sample
+from network_inputs import sample
 from safetensors.torch import load_file, save_file
 
 import comfy.clip_vision

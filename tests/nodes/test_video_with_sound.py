@@ -151,23 +151,27 @@ def test_a_mask_that_the_host_does_not_take_apart_is_left_alone(model, said):
     assert "update ComfyUI" in said[-1]
 
 
+def seen(model, latent):
+    """-> (what a KSampler makes, [video, sound] as the network saw them first)."""
+    calls = []
+    hook = model.model.diffusion_model.register_forward_pre_hook(lambda network, args: calls.append([part.clone() for part in args[0]]))
+    try:
+        return ksampler(model, latent), calls[0]
+    finally:
+        hook.remove()
+
+
 def test_timenoise_lands_on_the_kept_frame_alone(model):
     """The picture inside x is noised where the network sees it, the sound beside it is not, and the video keeps it."""
     picture = torch.randn(sound_models.VIDEO, generator=torch.Generator().manual_seed(2))
     latent = sound_models.keeping_the_first_frame(picture)
     cond = tiny.conditioning()
     noisy = run(TimeNoiseCondition, model, cond, cond, "fixed", "as set", 0.5, 5.0, 0, False, True)[0]
-    seen = {}
-    for name, m in (("plain", model), ("noisy", noisy)):
-        calls = []
-        hook = m.model.diffusion_model.register_forward_pre_hook(lambda net, args: calls.append([part.clone() for part in args[0]]))
-        seen[name] = (ksampler(m, latent), calls)
-        hook.remove()
-    (plain, plain_calls), (video, calls) = seen["plain"], seen["noisy"]
-    gap = calls[0][0] - plain_calls[0][0]
+    (_, before), (result, after) = seen(model, latent), seen(noisy, latent)
+    gap = after[0] - before[0]
     assert gap[:, :, 0].std() == pytest.approx(0.5, rel=0.1) and not gap[:, :, 1:].any()
-    assert torch.equal(calls[0][1], plain_calls[0][1])
-    assert torch.allclose(video.unbind()[0][:, :, 0], picture[:, :, 0], atol=1e-5)
+    assert torch.equal(after[1], before[1])
+    assert torch.allclose(result.unbind()[0][:, :, 0], picture[:, :, 0], atol=1e-5)
 
 
 def test_the_probe_says_why_it_cannot(model):
