@@ -17,9 +17,9 @@ from .motion import DIS, flow_backend, flow_input
 
 CATEGORY = "image-to-video motion/measure"
 HALF_SPEED, FROZEN = "half speed", "frozen"
-# the leakage from which an earlier start is suggested. The exact denoiser of the demo's data leaves 3 % against
-# another true clip and about 35 % against the frozen one, which it has reason not to believe; 10 % lies between
-# the demo's two models, 7.5 % and 10.5 % (bench.probe)
+# the leakage from which an earlier start is suggested. The exact denoiser of the demo's data leaves 3 to 5 % against
+# another true clip and 20 to 40 % against the frozen one, which it has reason not to believe; the demo's models leave
+# 7 to 16 %, and with more than 10 % an early start gains most (bench.probe, bench.early_start)
 LEAKS, LEAKS_MADE = 0.10, 0.35
 READS = 0.5  # the share of the difference that the model must read at the suggested start
 MOVES = 0.02  # rms of the clip's motion over rms of its latents, below which it counts as still

@@ -29,8 +29,8 @@ WAN_TEXT = _wan("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "Wan_
 WAN_VAE = _wan("vae", "wan_2.1_vae.safetensors")
 
 
-def _demo_source(g, checkpoint, bucket=200):
-    """Loader, scene and conditioning of the demo."""
+def _demo_source(g, checkpoint, bucket=60):
+    """Loader, scene and conditioning of the demo, asked for a slow motion: of that the model makes least."""
     loader = g.node("CILLoadDemoModel", checkpoint=checkpoint)
     scene = g.node("CILDemoScene", seed=4, motion_bucket_id=bucket)
     g.column()
@@ -67,14 +67,14 @@ def demo():
     g = Graph("demo", "Early start on the demo model")
     g.note(
         "## More motion, on a model that needs no download\n\n"
-        "Press **Run**. The same picture is animated twice by a small demo model, which moves more slowly than it was asked to. "
-        "The second sampler gets the model through **Early Start**.\n\n"
-        "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, the checkpoint *healthy*.\n\n"
-        "It is a demo: the figures hold for this model only.",
-        (380, 300),
+        "Press **Run**. The same picture is animated twice by a small demo model, which is asked for a slow motion and hardly makes it. "
+        "The second sampler gets the model through **Early Start**, at the level that the probe suggests for this motion (workflow *demo_probe*).\n\n"
+        "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, a faster motion (in both nodes with `motion_bucket_id`; 20 is better there), the checkpoint *healthy*.\n\n"
+        "It is a demo: the figures hold for this model only. Motion scores count flicker too.",
+        (380, 380),
     )
     loader, _, cond = _demo_source(g, "leaking")
-    early = g.node("CILEarlyStart", model=loader["model"])
+    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=8.0)
     g.column()
     plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
     cured = _ksampler(g, early["model"], cond, "KSampler: early start")
@@ -159,7 +159,7 @@ def demo_explicit():
     )
     loader, _, cond = _demo_source(g, "leaking")
     g.column()
-    sigmas = g.node("TruncatedSigmaSchedule", model=loader["model"], scheduler="karras", steps=25)
+    sigmas = g.node("TruncatedSigmaSchedule", model=loader["model"], scheduler="karras", steps=25, start_as="sigma", start=8.0)
     moments = g.node("CILLoadMoments", moments_name="demo.safetensors")
     start = g.node("AnalyticInitLatent", model=loader["model"], latent=cond["latent"], sigmas=sigmas["sigmas"], moments=moments["moments"], seed=1)
     g.column()
@@ -201,8 +201,8 @@ def demo_probe():
         "## Where should this model start?\n\n"
         "**Leakage Probe** takes two true clips with the same first frame and looks, level by level, how much of what tells them apart the model reads out of the noisy clip. "
         "From that follows a start, which goes straight into **Early Start**.\n\n"
-        "Try the checkpoint *healthy*, and other scenes: where the model leaks little, the probe leaves its start at 1.",
-        (380, 230),
+        "Try a faster motion, in both nodes with `motion_bucket_id`: the suggestion rises with it, and where a model leaks little (*healthy* at 200) the probe leaves its start at 1.",
+        (380, 270),
     )
     loader, scene, cond = _demo_source(g, "leaking")
     g.column()
@@ -271,7 +271,7 @@ def demo_start_sweep():
     g.column()
     sweep = g.node(
         "CILStartSweep", guider=guider["GUIDER"], sampler=sampler["SAMPLER"], latent=cond["latent"], vae=loader["vae"], image=scene["first_frame"],
-        starts="700, 100, 50, 20, 10", start_as="sigma", seeds=2, size=(420, 900),
+        starts="700, 50, 20, 10, 5", start_as="sigma", seeds=2, size=(420, 900),
     )  # fmt: skip
     g.column()
     g.node("SaveImage", title="Sweep: sheet", images=sweep["sheet"], filename_prefix="cil/sweep", size=(520, 520))
