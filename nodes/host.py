@@ -340,6 +340,7 @@ class SamplingContext:
         self.guider.set_conds(positive, positive if negative is None else negative)
         self.guider.set_cfg(1.0 if negative is None else cfg)
 
+    @torch.no_grad()
     def run(self, samples, sigmas, work):
         def sampler(wrapped, x, sigmas, extra_args=None, callback=None, disable=None):
             def denoise(xs, sigma):
