@@ -67,7 +67,8 @@ class Shards(Replicas):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(torch.device(device).type, (self.world,))
+        self.device = torch.device(device)
+        mesh = init_device_mesh(self.device.type, (self.world,))
         for module in [*blocks, network]:
             fully_shard(module, mesh=mesh)
 
@@ -86,9 +87,9 @@ class Shards(Replicas):
         return sum(t.to_local().numel() for t in tensors) / sum(t.numel() for t in tensors)
 
     def due(self, now):
-        flag = [now]
-        dist.broadcast_object_list(flag, src=0)
-        return flag[0]
+        flag = torch.tensor(float(now), device=self.device)
+        dist.broadcast(flag, src=0)
+        return bool(flag)
 
 
 class _Replica(torch.nn.Module):
