@@ -3,11 +3,10 @@
 import json
 import sys
 
-import av
 import folder_paths
-import numpy as np
 import pytest
 import torch
+import video_file
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Accumulator
 from cil_pack.demo import latents, model, scenes
@@ -80,25 +79,12 @@ def test_from_latents_without_a_vae(demo, clips):
     close(estimate(demo, latents=batch)[0], expected(clips))
 
 
-def write_video(path, frames, fps=3, size=128):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=fps, options={"crf": "0"})
-        stream.width = stream.height = size
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            array = (frame.movedim(0, -1).numpy() * 255).round().astype(np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
 def test_from_a_folder_with_bad_files_in_it(demo, clips, tmp_path, said):
     videos = tmp_path / "videos"
     (videos / "deep er").mkdir(parents=True)
     for i, clip in enumerate(clips):
-        write_video(videos / "deep er" / f"{i}.mp4", clip)
-    write_video(videos / "short.mp4", clips[0][:1])
+        video_file.write(videos / "deep er" / f"{i}.mp4", clip.movedim(1, -1), rate=3, lossless=True)
+    video_file.write(videos / "short.mp4", clips[0][:1].movedim(1, -1), rate=3, lossless=True)
     (videos / "empty.mp4").write_bytes(b"")
     (videos / "corrupt.mp4").write_bytes(bytes(range(256)) * 20)
     (videos / "notes.txt").write_text("not a video")
@@ -115,7 +101,7 @@ def test_cancel_keeps_what_was_estimated(demo, clips, tmp_path, own_folder, said
     videos = tmp_path / "videos"
     videos.mkdir()
     for i, clip in enumerate(clips):
-        write_video(videos / f"{i}.mp4", clip)
+        video_file.write(videos / f"{i}.mp4", clip.movedim(1, -1), rate=3, lossless=True)
     whole = estimate(demo, vae=demo[2], folder=str(videos))[0]
     stop = comfy.model_management.InterruptProcessingException
 

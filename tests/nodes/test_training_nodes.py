@@ -3,12 +3,11 @@
 import dataclasses
 import json
 
-import av
 import folder_paths
-import numpy as np
 import pytest
 import tiny
 import torch
+import video_file
 from cil_pack.cil import prepared, training
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Recipe
@@ -17,6 +16,7 @@ from cil_pack.nodes.training import model as trainable
 from cil_pack.nodes.training import nodes as training_nodes
 from cil_pack.nodes.training import prepare, train
 from safetensors.torch import load_file, save_file
+from training_settings import QUICK
 
 import comfy.model_management
 import comfy.model_patcher
@@ -83,15 +83,8 @@ def run(node, **kwargs):
     return node.PREPARE_CLASS_CLONE(None).execute(**kwargs).args
 
 
-DEFAULTS = {
-    "tuning": training_nodes.TIMENOISE, "beta_m": 5.0, "a": 5.0, "rank": 2, "learning_rate": 1e-2, "steps": 3, "batch": 2, "accumulation": 1, "seed": 0,
-    "precision": "fp32", "gradient_checkpointing": False, "condition_dropout": 0.1, "ema": 0.0, "clip_norm": 1.0, "weight_decay": 0.01, "motion_bucket_id": 20,
-    "P_mean": 0.0, "P_std": 1.2, "existing_lora": training_nodes.NEW_LORA, "resume": True,
-}  # fmt: skip
-
-
 def trained(svd, clips, **changes):
-    return run(training_nodes.TimeNoiseTrain, model=svd, clips=clips, **(DEFAULTS | changes))
+    return run(training_nodes.TimeNoiseTrain, model=svd, clips=clips, **(QUICK | changes))
 
 
 @torch.inference_mode()
@@ -429,26 +422,13 @@ def demo():
     return model.load("healthy")
 
 
-def write_video(path, frames):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=3, options={"crf": "0"})
-        stream.width = stream.height = frames.shape[-1]
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            array = (frame.movedim(0, -1).numpy() * 255).round().astype(np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     pictures = scenes.render(scenes.sample(3, torch.Generator().manual_seed(5)).replace(bucket=255.0), 4)
     for i, clip in enumerate(pictures):
-        write_video(folder / f"{i}.mp4", clip)
-    write_video(folder / "short.mp4", pictures[0][:1])
+        video_file.write(folder / f"{i}.mp4", clip.movedim(1, -1), rate=3, lossless=True)
+    video_file.write(folder / "short.mp4", pictures[0][:1].movedim(1, -1), rate=3, lossless=True)
     (folder / "corrupt.mp4").write_bytes(bytes(range(256)) * 20)
     return folder, pictures
 
