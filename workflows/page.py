@@ -27,6 +27,8 @@ def opened(browser, url, width=2800, height=1500):
     tab.problems = []
     tab.on("console", lambda m: tab.problems.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda e: tab.problems.append(str(e)))
+    # to a new user the page shows its templates, on top of everything else
+    tab.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true", headers={"Content-Type": "application/json"})
     tab.goto(url, timeout=120_000)
     tab.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=120_000)
     tab.wait_for_timeout(3000)

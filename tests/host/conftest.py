@@ -18,7 +18,7 @@ def host(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True)
-    quiet = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Workflow.ShowMissingModelsWarning": False}
+    quiet = {"Comfy.Minimap.Visible": False, "Comfy.Workflow.ShowMissingModelsWarning": False}
     settings.write_text(json.dumps(quiet))
     # the picture that the host's own installation brings, which the SVD workflows show
     shutil.copytree(Path(os.environ["COMFYUI_PATH"]) / "input", base / "input")
