@@ -71,7 +71,7 @@ def demo():
         "The second sampler gets the model through **Early Start**, at the level that the probe suggests for this motion (workflow *demo_probe*).\n\n"
         "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, a faster motion (in both nodes with `motion_bucket_id`; 20 is better there), the checkpoint *healthy*.\n\n"
         "It is a demo: the figures hold for this model only. Motion scores count flicker too.",
-        (380, 380),
+        (380, 290),
     )
     loader, _, cond = _demo_source(g, "leaking")
     early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=8.0)
@@ -202,7 +202,7 @@ def demo_probe():
         "**Leakage Probe** takes two true clips with the same first frame and looks, level by level, how much of what tells them apart the model reads out of the noisy clip. "
         "From that follows a start, which goes straight into **Early Start**.\n\n"
         "Try a faster motion, in both nodes with `motion_bucket_id`: the suggestion rises with it, and where a model leaks little (*healthy* at 200) the probe leaves its start at 1.",
-        (380, 270),
+        (380, 240),
     )
     loader, scene, cond = _demo_source(g, "leaking")
     g.column()

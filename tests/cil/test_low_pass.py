@@ -21,7 +21,8 @@ def test_shape_and_type_are_kept_and_every_plane_is_filtered_by_itself(kind, sha
     out = FILTERS[kind](image, 3.0)
     assert out.shape == image.shape and out.dtype == image.dtype
     planes, filtered = image.reshape(-1, *shape[-2:]), out.reshape(-1, *shape[-2:])
-    assert torch.allclose(FILTERS[kind](planes[1:2], 3.0), filtered[1:2])
+    # filters compute in float32, and a processor may sum one plane in another order than many
+    assert torch.allclose(FILTERS[kind](planes[1:2], 3.0), filtered[1:2], atol=1e-6)
     assert filtered.std() < 0.6 * planes.std()
 
 
