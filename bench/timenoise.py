@@ -205,8 +205,8 @@ def sweep_plot(rows, path):
     figure = Figure(figsize=(6, 4.4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for name, ratio, _, distance in rows:
-        axes.errorbar(distance[0], ratio[0], xerr=distance[1], yerr=ratio[1], fmt="o", capsize=3)
-        axes.annotate(name, (distance[0], ratio[0]), fontsize=7, textcoords="offset points", xytext=(4, 4))
+        axes.errorbar(distance[0], ratio[0], xerr=distance[1], yerr=ratio[1], fmt="o", capsize=3, label=name)
+    axes.legend(fontsize=8)
     axes.set(xlabel="first frame's distance to the image (latent rms): the price", ylabel="sampled speed / asked: the gain")
     figure.savefig(path)
 
