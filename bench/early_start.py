@@ -41,6 +41,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     images, seeds = (2, 4) if options.quick else (options.images, options.seeds)
     for checkpoint in options.checkpoint or ("leaking", "healthy"):
+        print(checkpoint, flush=True)
         demo, dis = sampling.Demo(checkpoint), flow.dis()
         rows = [row for bucket in options.bucket or sampling.BUCKETS for row in ["", *table(demo, bucket, images, seeds, dis)]]
         if options.quick:

@@ -123,6 +123,7 @@ def main(arguments=None):
     if options.cost:
         return cost()
     for checkpoint in options.checkpoint or ("leaking", "healthy"):
+        print(checkpoint, flush=True)
         demo, dis = sampling.Demo(checkpoint), flow.dis()
         lines = [
             f"# The probe on the demo model *{checkpoint}*",

@@ -10,6 +10,7 @@ Tuned weights and unfinished trainings are kept in --work: stopped, the same com
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from ..nodes import probe as probe_nodes
 from ..nodes.host import Sampling, SamplingContext
 from ..nodes.training import train
 from . import sampling
-from .sampling import BUCKETS
+from .sampling import BUCKETS  # requested motions
 
 FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)  # levels of the one-step curves, M / T
 STARTS = (("full start", None), ("Analytic-Init", 50.0))  # sigma_M
@@ -141,8 +142,9 @@ class Found:
 
     def less(self, other, start, index):
         """(mean, standard error) of one of COLUMNS, less the other's of the same picture, seed and training seed."""
-        pairs = [(row, other.rows[start][b]) for b in BUCKETS for row in enumerate(self.rows[start][b])]
-        return sampling.mean_and_error([row[index] - rows[i % len(rows)][index] for (i, row), rows in pairs])
+        # the base has no training seeds: its clips come again for each of the other's
+        pairs = [pair for b in BUCKETS for pair in zip(self.rows[start][b], itertools.cycle(other.rows[start][b]))]
+        return sampling.mean_and_error([ours[index] - theirs[index] for ours, theirs in pairs])
 
 
 def differences(found):

@@ -6,8 +6,9 @@ of a clip is decided; `leaking` has the noise shifted up, the cause that the pap
 (App. C). See README.md for what came of it, and for what else was tried.
 
 It has two stages: sprites of three shapes, then disks alone, which need no corners kept.
-The second begins from the checkpoint of the first. Every draw is seeded by (seed, step), so a run that was stopped continues as if it had not
-been: state is kept beside the checkpoint while training. Logs go to demo/logs/.
+The second begins from the checkpoint of the first. Every draw is seeded by (seed, step), so
+a run that was stopped continues as if it had not been: state is kept beside the checkpoint
+while training. Logs go to demo/logs/.
 """
 
 import argparse
@@ -211,7 +212,7 @@ def train_model(noise, stages, batch, seed, out, first_stage=1):
 def already_made(out, number, stage):
     """Whether the checkpoint in `out` has this stage behind it."""
     if not out.exists() or not out.with_suffix(".state").exists():
-        return False  # a finished training that is started again begins anew
+        return False  # without the state beside it, a checkpoint is made anew
     with safe_open(out, "pt") as file:
         done = file.metadata() or {}
     return (int(done.get("stage", 1)), int(done["step"])) >= (number, stage.steps)

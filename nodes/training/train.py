@@ -191,8 +191,8 @@ def begin_processes():
 
 
 def report(run):
-    if run.step == 1 and run.team.held(run.parameters.values()) < 1:
-        print(f"each of {run.team.world} processes holds {run.team.held(run.parameters.values()):.0%} of the weights", flush=True)
+    if run.step == 1 and (held := run.team.held(run.parameters.values())) < 1:
+        print(f"each of {run.team.world} processes holds {held:.0%} of the weights", flush=True)
     if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
         recent = run.losses[-10:]
         print(f"step {run.step} of {run.recipe.steps}: loss {sum(recent) / len(recent):.4f}", flush=True)

@@ -47,7 +47,7 @@ def open_templates(page):
     page.get_by_text("comfyui-cil").first.click(timeout=30_000)
 
 
-def open_template(page, path, tries=3):
+def open_template(page, path, artifacts, tries=3):
     """Click a workflow's card, as a user does: again if the list moved away below the pointer, as it does while it grows."""
     wanted = len(json.loads(path.read_text(encoding="utf-8"))["nodes"])
     for left in reversed(range(tries)):
@@ -60,7 +60,7 @@ def open_template(page, path, tries=3):
         try:
             return page.wait_for_function("wanted => window.app.graph._nodes.length === wanted", arg=wanted, timeout=30_000)
         except PageTimeout:
-            page.screenshot(path=Path(__file__).parents[2] / ".run" / "artifacts" / f"{path.stem}_not_opened.png")
+            page.screenshot(path=artifacts / f"{path.stem}_not_opened.png")
             if not left:
                 raise
             page.keyboard.press("Escape")
@@ -109,7 +109,7 @@ def assert_whole(page, name):
 def test_a_template_opens_whole(page, path, artifacts):
     name = path.stem
     page.problems.clear()
-    open_template(page, path)
+    open_template(page, path, artifacts)
     page.wait_for_timeout(1000)
     page.keyboard.press(".")  # the page's own "fit the view to the graph"
     page.wait_for_timeout(800)

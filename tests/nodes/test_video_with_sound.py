@@ -136,9 +136,9 @@ def test_a_given_sound_without_a_mask_is_left_alone(model, said):
     assert "already holds" in said[-1]
 
 
-def test_a_mask_that_the_host_does_not_take_apart_is_left_alone(model, said):
+def left_alone(model, flat, mask, **host):
+    """Whether an early start passes a packed latent on with its sigmas as they came."""
     wrapper = early_start.EarlyStart("fraction", FRACTION, True, None, None)
-    flat, shapes = comfy.utils.pack_latents(sound_models.latent()["samples"].unbind())
 
     class Executor:
         class_obj = type("Guider", (), {"model_patcher": model})
@@ -147,8 +147,19 @@ def test_a_mask_that_the_host_does_not_take_apart_is_left_alone(model, said):
             return sigmas
 
     sigmas = torch.tensor([1.0, 0.5, 0.0])
-    assert wrapper(Executor(), torch.randn(flat.shape), flat, None, sigmas, torch.ones(1, 1, 6, 8), None, True, SEED, latent_shapes=shapes) is sigmas
+    return wrapper(Executor(), torch.randn(flat.shape), flat, None, sigmas, mask, None, True, SEED, **host) is sigmas
+
+
+def test_a_mask_that_the_host_does_not_take_apart_is_left_alone(model, said):
+    flat, shapes = comfy.utils.pack_latents(sound_models.latent()["samples"].unbind())
+    assert left_alone(model, flat, torch.ones(1, 1, 6, 8), latent_shapes=shapes)
     assert "update ComfyUI" in said[-1]
+
+
+def test_a_packed_latent_whose_parts_the_host_does_not_tell_is_left_alone(said):
+    flat, _ = comfy.utils.pack_latents([torch.zeros(1, 16, 2, 4, 4), torch.zeros(1, 8, 10)])
+    assert left_alone(tiny.model("flow")[0], flat, None)
+    assert "not a video" in said[-1]
 
 
 def seen(model, latent):
