@@ -27,7 +27,7 @@ def warn_of_a_copy(nodes):
     """A warning where another folder has brought these nodes already: the host would replace them silently."""
     import nodes as host
 
-    from .nodes.host import loggable
+    from .nodes.host.notes import loggable
 
     mine = Path(__file__).parent.name
     known = [host.NODE_CLASS_MAPPINGS.get(node.define_schema().node_id) for node in nodes]

@@ -14,7 +14,8 @@ import torch
 from ..cil import flow
 from ..demo import latents, scenes
 from ..nodes import probe
-from ..nodes.host import Sampling, SamplingContext
+from ..nodes.host.evaluation import SamplingContext
+from ..nodes.host.sampling import Sampling
 from . import sampling
 
 LEVELS, DRAWS = 10, 2

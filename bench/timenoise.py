@@ -21,7 +21,8 @@ from ..cil.training import Clip, Recipe
 from ..demo import latents, model, scenes
 from ..demo.train import NOISE
 from ..nodes import probe as probe_nodes
-from ..nodes.host import Sampling, SamplingContext
+from ..nodes.host.evaluation import SamplingContext
+from ..nodes.host.sampling import Sampling
 from ..nodes.training import train
 from . import sampling
 from .sampling import BUCKETS  # requested motions

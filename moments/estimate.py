@@ -38,7 +38,7 @@ def load_vae(name):
 
 def encoder(vae, space):
     """-> clip uint8 [T, H, W, 3] -> latents [C, T, h, w] as the network sees them."""
-    from ..nodes.host import clip_latents, latent_format_of
+    from ..nodes.host.latents import clip_latents, latent_format_of
 
     latent_format = latent_format_of(space)
     return lambda clip: clip_latents(vae, latent_format.process_in, clip.float() / 255)

@@ -1,4 +1,4 @@
-"""The nodes: each file holds one family and lists it in NODES; host.py and families.py know the host."""
+"""The nodes: each file holds one family and lists it in NODES; host/ and families.py know the host."""
 
 from . import analytic_init, demo, dynamicrafter, early_start, low_pass, moments, motion, probe, schedule, sweep, timenoise, training
 

@@ -9,7 +9,10 @@ from comfy_execution.graph import ExecutionBlocker
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
 from ..cil import schedules
-from .host import Sampling, free_of, like_parts, model_family, parts_of, say, to_latent
+from .host.latents import free_of, like_parts, parts_of, to_latent
+from .host.models import model_family
+from .host.notes import say
+from .host.sampling import Sampling
 from .moments import MomentsType, default_moments
 
 SOUND = "the sound beside the video starts at the same level, from plain noise"

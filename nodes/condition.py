@@ -13,7 +13,9 @@ import torch
 import comfy.patcher_extension
 
 from .families import channels
-from .host import Sampling, cloned, packed, unpacked
+from .host.latents import packed, unpacked
+from .host.models import cloned
+from .host.sampling import Sampling
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture

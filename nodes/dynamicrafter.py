@@ -9,7 +9,8 @@ import node_helpers
 
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
-from .host import Sampling, say
+from .host.notes import say
+from .host.sampling import Sampling
 from .lvdm import checkpoint
 from .lvdm.model import VARIANTS
 from .lvdm.sampling import sampling_for

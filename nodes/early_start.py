@@ -6,7 +6,11 @@ import comfy.patcher_extension
 
 from ..cil import moments as cil_moments
 from .analytic_init import SOUND, starts
-from .host import START_AS, Sampling, cloned, free_of, model_family, packed, say, start_sigma, unpacked
+from .host.latents import free_of, packed, unpacked
+from .host.models import cloned, model_family
+from .host.notes import say
+from .host.sampling import Sampling
+from .host.schedule import START_AS, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import idle_start, start_inputs
 

@@ -4,7 +4,7 @@ To support another family, add an entry to FAMILIES. A model is recognised by th
 model classes (by name, so that an older host without the class still loads the pack), by
 the attribute `cil_family` of its configuration, or, where another pack makes it of the
 host's plain classes, by a name of that pack's. The forward process is not in the table:
-`Sampling` in host.py reads it from the model.
+`Sampling` in host/sampling.py reads it from the model.
 """
 
 import re

@@ -6,7 +6,8 @@ from comfy_api.latest import io
 
 from ..cil.low_pass import FILTERS, NEUTRAL
 from .condition import ImageCondition, Step, patched, sources
-from .host import model_family, say
+from .host.models import model_family
+from .host.notes import say
 
 WRAPPER = "cil_low_pass"
 

@@ -16,7 +16,9 @@ from ..cil import clips
 from ..cil import moments as cil_moments
 from ..cil.estimate import Estimate
 from . import pictures
-from .host import clip_latents, model_family, parts_of, say
+from .host.latents import clip_latents, parts_of
+from .host.models import model_family
+from .host.notes import say
 
 MomentsType = io.Custom("CIL_MOMENTS")
 PACKAGED = Path(__file__).parent.parent / "moments"

@@ -10,7 +10,7 @@ import folder_paths
 
 from ..cil import flow, motion
 from . import pictures
-from .host import say
+from .host.notes import say
 
 CATEGORY = "image-to-video motion/measure"
 FLOW_FOLDER = "cil_flow"

@@ -12,7 +12,11 @@ import comfy.utils
 from ..cil import motion, probe
 from . import pictures
 from .condition import KEPT, sources
-from .host import Sampling, SamplingContext, check_latent, frames_dim, model_family, say
+from .host.evaluation import SamplingContext
+from .host.latents import check_latent, frames_dim
+from .host.models import model_family
+from .host.notes import say
+from .host.sampling import Sampling
 from .motion import DIS, flow_backend, flow_input
 
 CATEGORY = "image-to-video motion/measure"

@@ -4,7 +4,10 @@ import torch
 from comfy_api.latest import io
 
 from ..cil import schedules
-from .host import START_AS, Sampling, model_family, say, scheduler_names, start_sigma
+from .host.models import model_family
+from .host.notes import say
+from .host.sampling import Sampling
+from .host.schedule import START_AS, scheduler_names, start_sigma
 
 LAYOUTS = ["all steps below the start", "cut the full schedule"]
 

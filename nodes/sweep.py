@@ -14,7 +14,11 @@ from ..cil import motion
 from . import pictures
 from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
-from .host import Sampling, like_parts, model_family, parts_of, say, scheduler_names, start_sigma
+from .host.latents import like_parts, parts_of
+from .host.models import model_family
+from .host.notes import say
+from .host.sampling import Sampling
+from .host.schedule import scheduler_names, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .motion import CATEGORY, flow_backend, flow_input
 from .schedule import LAYOUTS, truncated

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 
 from ..cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
 from .condition import ImageCondition, Step, patched, sources
-from .host import model_family, say
+from .host.models import model_family
+from .host.notes import say
 
 WRAPPER = "cil_time_noise"
 CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX = "clean", "fixed", "time-dependent", "time-dependent (median)", "constant rule", "mix"

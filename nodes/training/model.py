@@ -19,7 +19,7 @@ import comfy.sd
 from comfy.weight_adapter import LoRAAdapter
 
 from ...cil import training
-from ..host import Sampling
+from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
 from .conditions import kind_of
 

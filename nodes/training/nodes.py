@@ -17,7 +17,7 @@ from ...cil import prepared
 from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
 from .. import pictures
-from ..host import say
+from ..host.notes import say
 from ..motion import flow_input
 from . import model as trainable
 from . import prepare, train

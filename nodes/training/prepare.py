@@ -21,7 +21,8 @@ import comfy.utils
 
 from ...cil import clips, motion, prepared
 from ...cil.training import Clip
-from ..host import clip_latents, model_family
+from ..host.latents import clip_latents
+from ..host.models import model_family
 from ..lvdm import checkpoint as lvdm_checkpoint
 from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend

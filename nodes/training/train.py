@@ -25,7 +25,7 @@ import comfy.utils
 from ...cil import prepared, processes, training
 from ...cil.moments import write_safetensors
 from ...cil.timenoise import TimeNoise
-from ..host import Sampling
+from ..host.sampling import Sampling
 from ..lvdm import checkpoint as lvdm_checkpoint
 from . import model as trainable
 from .conditions import LVDM, kind_of

@@ -178,7 +178,7 @@ def test_texts_can_be_written_to_a_western_console(root):
 def test_a_note_with_a_foreign_name_does_not_stop_a_run_on_such_a_console(monkeypatch, caplog):
     import io
 
-    from cil_pack.nodes.host import say
+    from cil_pack.nodes.host.notes import say
 
     caplog.set_level("INFO", "cil")
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))

@@ -7,7 +7,7 @@ import tiny
 import torch
 from cil_pack.nodes import early_start
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host.sampling import Sampling
 
 import comfy.samplers
 

@@ -14,7 +14,8 @@ from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.families import FAMILIES, channels, family_of
-from cil_pack.nodes.host import Sampling, SamplingContext
+from cil_pack.nodes.host.evaluation import SamplingContext
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.lvdm import model as lvdm
 
 import comfy.model_base

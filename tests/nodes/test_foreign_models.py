@@ -16,7 +16,10 @@ from cil_pack.nodes import early_start, low_pass, timenoise
 from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import TRAILING, Sampling, SamplingContext, cloned, model_family
+from cil_pack.nodes.host.evaluation import SamplingContext
+from cil_pack.nodes.host.models import cloned, model_family
+from cil_pack.nodes.host.sampling import Sampling
+from cil_pack.nodes.host.schedule import TRAILING
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 from cil_pack.nodes.timenoise import AS_SET, CLEAN, FIXED, MEDIAN, TimeNoiseCondition

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cil_pack.cil.low_pass import FILTERS, down_up
 from cil_pack.nodes import low_pass as nodes_low_pass
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
 from network_inputs import PLACES, blanked, cut, sample

@@ -14,7 +14,9 @@ from cil_pack.demo import model as demo_model
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.dynamicrafter import WRAPPED, DynamiCrafterConditioning, DynamiCrafterWrapperNoise, fitted
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import TRAILING, Sampling, SamplingContext
+from cil_pack.nodes.host.evaluation import SamplingContext
+from cil_pack.nodes.host.sampling import Sampling
+from cil_pack.nodes.host.schedule import TRAILING
 from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 from lvdm_ddim import ddim, published

@@ -7,7 +7,7 @@ import lvdm_tiny
 import pytest
 import torch
 from cil_pack.nodes.dynamicrafter import LoadDynamiCrafter
-from cil_pack.nodes.host import model_family
+from cil_pack.nodes.host.models import model_family
 from cil_pack.nodes.lvdm import checkpoint
 from cil_pack.nodes.lvdm.model import VARIANTS
 from safetensors.torch import load_file, save_file

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cil_pack.cil import schedules
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.lvdm.sampling import RescaledDiscrete, sampling_for
 from lvdm_ddim import ddim, published

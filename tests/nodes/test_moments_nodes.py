@@ -12,7 +12,7 @@ from cil_pack.cil.estimate import Accumulator
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import moments as nodes_moments
 from cil_pack.nodes.families import FAMILIES, SPACES
-from cil_pack.nodes.host import latent_format_of
+from cil_pack.nodes.host.latents import latent_format_of
 
 import comfy.model_management
 

@@ -6,7 +6,8 @@ import pytest
 import tiny
 import torch
 from cil_pack.cil import schedules
-from cil_pack.nodes.host import TRAILING, Sampling, scheduler_names
+from cil_pack.nodes.host.sampling import Sampling
+from cil_pack.nodes.host.schedule import TRAILING, scheduler_names
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 
 import comfy.samplers

@@ -8,7 +8,7 @@ import torch
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 
 import comfy.samplers

@@ -6,7 +6,7 @@ import torch
 from cil_pack.cil.timenoise import TimeNoise, generator_for
 from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import Sampling
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.timenoise import AS_SET, CLEAN, CONSTANT, DRAWN, FIXED, GENTLE, MEDIAN, MIX, PAPER, TimeNoiseCondition
 from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
 

@@ -12,7 +12,8 @@ from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host import Sampling, model_family
+from cil_pack.nodes.host.models import model_family
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.moments import EstimateMoments
 from cil_pack.nodes.motion import DIS
 from cil_pack.nodes.probe import FROZEN, LeakageProbe

@@ -1,4 +1,4 @@
-"""The host's internals, all of them in this one place: spaces, scale factors, schedules, messages.
+"""A host's noise process: its spaces, its time, its schedules.
 
 ComfyUI keeps x = latent + sigma * noise for most models (a VP model lives in x_t / alpha_t)
 and sigma * noise + (1 - sigma) * latent for flows; at the model's largest sigma it scales
@@ -6,49 +6,18 @@ the noise differently again. `Sampling` asks the host's own functions rather tha
 """
 
 import copy
-import logging
 import math
-import sys
-from types import MethodType, SimpleNamespace
+from types import SimpleNamespace
 
 import torch
 
-import comfy.latent_formats
-import comfy.model_management
 import comfy.model_sampling
-import comfy.patcher_extension
 import comfy.samplers
-import comfy.utils
 
-from ..cil import forward, schedules
-from .families import SPACES, family_of
-from .lvdm.sampling import RescaledDiscrete
-
-log = logging.getLogger("cil")
-
-TRAILING = "trailing (paper)"  # the authors' spacing of DDIM timesteps, beside the host's schedulers
-
-
-def loggable(text):
-    """A text as the console can write it; the host's log raises on other characters, a file name's for example."""
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def say(node_id, text):
-    """Show a note in the node and in the log. Never raises: a note must not stop a run."""
-    log.info(loggable(text))
-    try:
-        from server import PromptServer
-
-        PromptServer.instance.send_progress_text(text, node_id)
-    except (ImportError, AttributeError, TypeError):  # no page, or an older host
-        pass
-
-
-def scheduler_names():
-    """Every scheduler that the host or another pack has registered, and the paper's."""
-    return [*comfy.samplers.SCHEDULER_NAMES, TRAILING]
+from ...cil import forward, schedules
+from ..lvdm.sampling import RescaledDiscrete
+from .models import checked
+from .schedule import TRAILING
 
 
 class Sampling:
@@ -222,165 +191,3 @@ class Sampling:
 def _discard_penultimate(sigmas):
     """As the host does for the samplers that would stumble over it (dpm_2, uni_pc)."""
     return torch.cat([sigmas[:-2], sigmas[-1:]])
-
-
-def start_sigma(sampling, family, start_as, start):
-    """The start as an artist sets it -> sigma_M. start_as: START_AS; raises ValueError."""
-    if start_as == "family preset":
-        start, start_as = family.start
-    sigma = start if start_as == "sigma" else sampling.sigma(start)
-    sampling.check_start(sigma)
-    return min(sigma, sampling.sigma_max)
-
-
-START_AS = ["family preset", "fraction", "sigma"]
-
-
-def checked(model):
-    """The MODEL. Raises ValueError where another pack passes something else under that type."""
-    if not hasattr(model, "get_model_object"):
-        raise ValueError(f"this MODEL is a {type(model).__name__} of another pack, which the host cannot sample: connect one that KSampler takes")
-    return model
-
-
-def model_family(model):
-    """The family of a MODEL (ModelPatcher)."""
-    motion = checked(model).additional_models.get("ADE", [])  # AnimateDiff-Evolved's motion modules
-    formats = (getattr(getattr(module.model, "mm_info", None), "mm_format", None) for module in motion)
-    return family_of(model.model, formats)
-
-
-def cloned(model):
-    """MODEL.clone(), but never with a second network in it.
-
-    The host copies `model_options` deeply, a bound `model_function_wrapper` with all that it
-    is bound to. ComfyUI_Native_DynamiCrafter's is bound to a node that holds the MODEL, so
-    every clone would copy the UNet. Here the function is set aside meanwhile, and the clone's
-    is bound to a copy of that node which holds the clone, whose options it then reads.
-    """
-    options, key = model.model_options, "model_function_wrapper"
-    holder = getattr(options.get(key), "__self__", None)
-    holds = [name for name, value in getattr(holder, "__dict__", {}).items() if getattr(value, "model_options", None) is options]
-    if not holds:
-        return model.clone()
-    model.model_options = {name: value for name, value in options.items() if name != key}
-    try:
-        out = model.clone()
-    finally:
-        model.model_options = options
-    holder = copy.copy(holder)
-    vars(holder).update(dict.fromkeys(holds, out))
-    out.model_options[key] = MethodType(options[key].__func__, holder)
-    return out
-
-
-def to_latent(model, x):
-    """The network's space -> a LATENT's, so that the host's `process_latent_in` brings it back.
-
-    The host leaves a latent of only zeros as it is, so zeros stay zeros.
-    """
-    return x if not x.any() else model.get_model_object("process_latent_out")(x)
-
-
-def parts_of(latent):
-    """The tensors of a LATENT's samples or mask: [video], or [video, sound] where a model makes both."""
-    return list(latent.unbind()) if latent.is_nested else [latent]
-
-
-def like_parts(latent, parts):
-    """Tensors as the samples of a LATENT of the same make as `latent`: the inverse of `parts_of`."""
-    return type(latent)(parts) if latent.is_nested else parts[0]
-
-
-def unpacked(flat, shapes):
-    """`parts_of` what the host samples: it packs several parts into one flat tensor. shapes: theirs; None from an older host."""
-    return list(comfy.utils.unpack_latents(flat, shapes)) if shapes is not None and len(shapes) > 1 else [flat]
-
-
-def packed(parts):
-    """The inverse of `unpacked`."""
-    return comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else parts[0]
-
-
-def free_of(noise_mask, samples):
-    """Where a LATENT's mask leaves sampling entirely free, like `samples`: bool.
-
-    Where it is between 0 and 1 the host blends the picture in at every step, so that is kept.
-    """
-    return comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device) > 1 - 1e-3
-
-
-def latent_format_of(space):
-    """The host's latent format of a latent space by its name, for work without a MODEL."""
-    names = {value: key for key, value in SPACES.items()} | {"demo": "SD15"}
-    if space not in names or not hasattr(comfy.latent_formats, names[space]):
-        raise ValueError(f"'{space}' is not a latent space that this host knows; it knows {', '.join(sorted(names))}")
-    return getattr(comfy.latent_formats, names[space])()
-
-
-@torch.no_grad()  # the host switches gradients off for nodes, but not for commands
-def clip_latents(vae, process_in, frames):
-    """One clip through the host's VAE: IMAGE frames [T, H, W, 3] -> latents [C, T, h, w] as the network sees them."""
-    latents = vae.encode(frames[..., :3])
-    latents = latents[0] if latents.ndim == 5 else latents.movedim(0, 1)
-    return process_in(latents[None])[0]
-
-
-class SamplingContext:
-    """Evaluate a MODEL inside the host's own sampling: its memory management, hooks, patches and guidance all act.
-
-    Use: SamplingContext(model, positive, negative, cfg, seed).run(latent, sigmas, work), where
-    work(denoise, x0) is called once; x0 is the latent as the network sees it and
-    denoise(xs, sigma) gives the host's prediction of the clean clip for a list of noisy clips.
-    """
-
-    def __init__(self, model, positive, negative, cfg, seed):
-        self.model, self.seed = model, seed
-        self.guider = comfy.samplers.CFGGuider(model)
-        self.guider.set_conds(positive, positive if negative is None else negative)
-        self.guider.set_cfg(1.0 if negative is None else cfg)
-
-    @torch.no_grad()
-    def run(self, samples, sigmas, work):
-        def sampler(wrapped, x, sigmas, extra_args=None, callback=None, disable=None):
-            def denoise(xs, sigma):
-                together = self._together(len(xs), x)
-                parts = [torch.cat(xs)] if together else xs
-                out = [wrapped(part, part.new_full([part.shape[0]], sigma), **(extra_args or {})) for part in parts]
-                return list(out[0].chunk(len(xs))) if together else out
-
-            work(denoise, wrapped.latent_image)
-            return x
-
-        schedule = torch.tensor([*sorted(sigmas, reverse=True), 0.0])
-        zeros = torch.zeros_like(samples)
-        self.guider.sample(zeros, samples, comfy.samplers.KSAMPLER(sampler), schedule, disable_pbar=True, seed=self.seed)
-
-    def _together(self, clips, x):
-        """Whether several clips may go through the network as one batch: it fits, and no patch counts the frames."""
-        options = self.model.model_options
-        keys = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper", "context_handler")
-        windows = self.model.wrappers.get(comfy.patcher_extension.WrappersMP.CALC_COND_BATCH)  # AnimateDiff-Evolved's
-        counts_frames = x.ndim == 4 and (windows or any(options.get(k) for k in keys))
-        needed = self.model.model.memory_required([clips * x.shape[0], *x.shape[1:]])
-        return clips > 1 and not counts_frames and needed * 1.5 < comfy.model_management.get_free_memory(x.device)
-
-
-def check_latent(model, samples):
-    """Raise ValueError unless a clip's latents are what the model can take: channels, dimensions, frames, numbers."""
-    if samples.is_nested:
-        raise ValueError("this latent holds video and sound together, and a model of both cannot be asked about a clip alone: there is no probe for it")
-    latent_format = model.get_model_object("latent_format")
-    name, dimensions = model_family(model).space, latent_format.latent_dimensions + 2
-    if samples.ndim != dimensions or samples.shape[1] != latent_format.latent_channels:
-        wanted = "[frames, {}, h, w]" if dimensions == 4 else "[1, {}, frames, h, w]"
-        raise ValueError(f"this model takes latents of '{name}', {wanted.format(latent_format.latent_channels)}, but {tuple(samples.shape)} came: encode the clip with the model's own VAE")
-    if samples.shape[frames_dim(samples)] < 2:
-        raise ValueError("a clip of at least two frames is needed, but one frame came: connect all the frames")
-    if not torch.isfinite(samples).all():
-        raise ValueError("the clip's latents have values that are not numbers (NaN): the picture or the VAE broke before they came here")
-
-
-def frames_dim(samples):
-    """Which dimension of a clip's latents is time."""
-    return 0 if samples.ndim == 4 else 2

@@ -1,0 +1,81 @@
+"""A host's LATENT: its spaces, its parts, its mask."""
+
+import torch
+
+import comfy.latent_formats
+import comfy.utils
+
+from ..families import SPACES
+from .models import model_family
+
+
+def to_latent(model, x):
+    """The network's space -> a LATENT's, so that the host's `process_latent_in` brings it back.
+
+    The host leaves a latent of only zeros as it is, so zeros stay zeros.
+    """
+    return x if not x.any() else model.get_model_object("process_latent_out")(x)
+
+
+def parts_of(latent):
+    """The tensors of a LATENT's samples or mask: [video], or [video, sound] where a model makes both."""
+    return list(latent.unbind()) if latent.is_nested else [latent]
+
+
+def like_parts(latent, parts):
+    """Tensors as the samples of a LATENT of the same make as `latent`: the inverse of `parts_of`."""
+    return type(latent)(parts) if latent.is_nested else parts[0]
+
+
+def unpacked(flat, shapes):
+    """`parts_of` what the host samples: it packs several parts into one flat tensor. shapes: theirs; None from an older host."""
+    return list(comfy.utils.unpack_latents(flat, shapes)) if shapes is not None and len(shapes) > 1 else [flat]
+
+
+def packed(parts):
+    """The inverse of `unpacked`."""
+    return comfy.utils.pack_latents(parts)[0] if len(parts) > 1 else parts[0]
+
+
+def free_of(noise_mask, samples):
+    """Where a LATENT's mask leaves sampling entirely free, like `samples`: bool.
+
+    Where it is between 0 and 1 the host blends the picture in at every step, so that is kept.
+    """
+    return comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device) > 1 - 1e-3
+
+
+def latent_format_of(space):
+    """The host's latent format of a latent space by its name, for work without a MODEL."""
+    names = {value: key for key, value in SPACES.items()} | {"demo": "SD15"}
+    if space not in names or not hasattr(comfy.latent_formats, names[space]):
+        raise ValueError(f"'{space}' is not a latent space that this host knows; it knows {', '.join(sorted(names))}")
+    return getattr(comfy.latent_formats, names[space])()
+
+
+@torch.no_grad()  # the host switches gradients off for nodes, but not for commands
+def clip_latents(vae, process_in, frames):
+    """One clip through the host's VAE: IMAGE frames [T, H, W, 3] -> latents [C, T, h, w] as the network sees them."""
+    latents = vae.encode(frames[..., :3])
+    latents = latents[0] if latents.ndim == 5 else latents.movedim(0, 1)
+    return process_in(latents[None])[0]
+
+
+def check_latent(model, samples):
+    """Raise ValueError unless a clip's latents are what the model can take: channels, dimensions, frames, numbers."""
+    if samples.is_nested:
+        raise ValueError("this latent holds video and sound together, and a model of both cannot be asked about a clip alone: there is no probe for it")
+    latent_format = model.get_model_object("latent_format")
+    name, dimensions = model_family(model).space, latent_format.latent_dimensions + 2
+    if samples.ndim != dimensions or samples.shape[1] != latent_format.latent_channels:
+        wanted = "[frames, {}, h, w]" if dimensions == 4 else "[1, {}, frames, h, w]"
+        raise ValueError(f"this model takes latents of '{name}', {wanted.format(latent_format.latent_channels)}, but {tuple(samples.shape)} came: encode the clip with the model's own VAE")
+    if samples.shape[frames_dim(samples)] < 2:
+        raise ValueError("a clip of at least two frames is needed, but one frame came: connect all the frames")
+    if not torch.isfinite(samples).all():
+        raise ValueError("the clip's latents have values that are not numbers (NaN): the picture or the VAE broke before they came here")
+
+
+def frames_dim(samples):
+    """Which dimension of a clip's latents is time."""
+    return 0 if samples.ndim == 4 else 2
