@@ -153,7 +153,7 @@ def generic(latent_format):
 
 def family_of(model, motion=()):
     """The family of a host's BaseModel. motion: the formats of the motion modules that go with it."""
-    key = getattr(model.model_config, "cil_family", None)
+    key = getattr(type(model.model_config), "cil_family", None)  # of the class: newer hosts warn of an instance's unknown attributes
     names = {cls.__name__ for cls in type(model).__mro__}
     foreign = {type(model.model_config).__name__, *motion}
     for family in FAMILIES:

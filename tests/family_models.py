@@ -4,6 +4,7 @@ The host's network, its BaseModel and its own image-to-video node make everythin
 sizes are small, and the VAE is a fixed random map of block means.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from cil_pack.demo.model import UNET
 import comfy.clip_vision
 import comfy.model_patcher
 import comfy.supported_models as supported
+from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
 WIDTH = 24  # of the networks: two heads of 12
 
@@ -101,6 +103,7 @@ WAN = {
     "dim": WIDTH, "ffn_dim": 32, "freq_dim": 16, "text_dim": 8, "num_heads": 2, "num_layers": 1, "out_dim": 16, "model_type": "i2v",
 }  # fmt: skip
 HUNYUAN = {
+    **{f.name: False for f in dataclasses.fields(HunyuanVideoParams)},  # what newer hosts ask for besides
     "image_model": "hunyuan_video", "patch_size": [1, 2, 2], "out_channels": 16, "vec_in_dim": 16, "context_in_dim": 8, "hidden_size": 32,
     "mlp_ratio": 2.0, "num_heads": 2, "axes_dim": [4, 6, 6], "depth": 1, "depth_single_blocks": 1, "theta": 256, "qkv_bias": True,
     "guidance_embed": True, "byt5": False, "meanflow": False, "use_cond_type_embedding": False, "vision_in_dim": None,

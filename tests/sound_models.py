@@ -10,9 +10,13 @@ import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_patcher
+import comfy.samplers
 import comfy.supported_models_base
 import comfy.utils
 from comfy.nested_tensor import NestedTensor
+
+# newer hosts take a mask for each part and pack them themselves
+TAKES_MASKS_APART = "denoise_masks" in comfy.samplers.CFGGuider.sample.__code__.co_varnames
 
 VIDEO, SOUND = (1, 128, 4, 6, 8), (1, 8, 20, 16)
 
@@ -69,4 +73,5 @@ def keeping_the_first_frame(video):
     """-> LATENT whose mask keeps the first frame of `video`, in the form in which a host samples it."""
     mask = torch.ones(VIDEO)
     mask[:, :, 0] = 0
-    return {**latent(video), "noise_mask": comfy.utils.pack_latents([mask, torch.ones(SOUND)])[0]}
+    masks = [mask, torch.ones(SOUND)]
+    return {**latent(video), "noise_mask": NestedTensor(masks) if TAKES_MASKS_APART else comfy.utils.pack_latents(masks)[0]}
