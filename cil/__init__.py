@@ -4,6 +4,9 @@
     moments.py         E[X_0] and tr(Cov)/d: the object, its file, fitting it to a latent
     analytic_init.py   the KL-optimal start (Eq. 5, Prop. 1)
     schedules.py       where the steps lie once the start is earlier (Alg. 1)
+    calibration.py     leakage by the model's calibration, with bands and a verdict (Sec. 3.1)
+    views.py           what of a clip the calibration looks at: all, first-order motions, bands
+    levels.py          noise levels by their signal-to-noise ratio
     motion.py          motion scores of a clip (App. B)
     timenoise.py       noise on the conditional image (Eq. 6)
     training.py        losses, seeded examples and the resumable run (Alg. 2, App. D)

@@ -1,0 +1,272 @@
+"""Leakage of a model by its calibration, exact for every data distribution.
+
+Let y be the still first frame, x a noisy clip and D = E[X_0 | x, y] the exact denoiser. Its
+error is orthogonal to everything that can be computed from x and y,
+
+    E < X_0 - D, f(x, y) > = 0,                                                     (1)
+
+so in f = D - y it shows that E < X_0 - y, D - y > = E ||D - y||^2 at every level, and a model
+that predicts (1 - l) of the motion, D = (1 - l) D_exact + l y, has
+
+    l = 1 - E < D - y, f > / E < X_0 - y, f >.                                      (2)
+
+No reference model and no second clip is needed. f is the sum of D - y and of what the
+plainest observer predicts, c (x - alpha y) with the best scalar c. The first is sharp; the
+second sees a model that predicts nothing at all, where the first would be 0 / 0.
+
+(1) holds for linear projections too that depend on y alone: onto the motions of the picture
+to first order (`motions_of`), outside of which lie flicker and brightness, whose energy in
+||D - y||^2 would hide a leak, and onto bands of temporal frequency, which name them.
+
+What it needs: clips that are a fair draw of what the model was trained on. Clips chosen for
+much motion show leakage by their choice alone. One clip proves nothing.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .forward import ForwardProcess
+from .levels import sigma_at, signal_to_noise
+from .probe import noise_for
+from .views import MOTIONS, WHOLE, Views
+
+CONFIDENCE = 0.99  # of one side of the band: where it leaves 0, chance does so at 1 level in 100
+LEAST = 0.05  # a leakage that is worth a cure
+FEWEST = 4  # clips below which nothing is judged
+IN_SPAN = 0.05  # share of the clips' motion that the motions of the picture must hold to be the judge
+HIDDEN = 0.5  # a leakage that must not go unseen: else nothing is said
+DEAREST = 0.01  # nats a value that an early start may cost; of latents with variance 1 at sigma 7
+
+
+# ---- the sums -------------------------------------------------------------------------
+
+
+def inner_products(move: torch.Tensor, predicted: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """m = X_0 - y, p = D - y, f = x - alpha y, [..., d] -> <m, p>, <p, p>, <m, f>, <p, f>: [..., 4]."""
+    pairs = ((move, predicted), (predicted, predicted), (move, seen), (predicted, seen))
+    return torch.stack([(a * b).sum(-1) for a, b in pairs], -1)
+
+
+@dataclass
+class Evidence:
+    """The sums of a probe, to which clips are added one at a time.
+
+    levels: falling sigmas; process; evaluations: noises a clip and level; products {view: a
+    list over clips of [levels, 4]}, see `inner_products`; dims {view: its dimension}; moments:
+    for each clip the sums over its latents (values, squares, number).
+    """
+
+    process: ForwardProcess
+    levels: Sequence[float]
+    evaluations: int
+    products: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    dims: dict[str, int] = field(default_factory=dict)
+    moments: list[tuple[float, float, int]] = field(default_factory=list)
+
+    @property
+    def clips(self) -> int:
+        return len(self.moments)
+
+    @property
+    def variance(self) -> float:
+        """tr(Cov(X_0)) / d of the clips so far, about one mean for all values."""
+        values, squares, number = (sum(column) for column in zip(*self.moments))
+        return max(squares / number - (values / number) ** 2, 1e-12)
+
+    def add(self, products: dict[str, torch.Tensor], dims: dict[str, int], moments: tuple[float, float, int]) -> None:
+        """One clip's sums, as `measure` returns them."""
+        for name, value in products.items():
+            self.products.setdefault(name, []).append(value)
+            self.dims[name] = max(dims[name], self.dims.get(name, 0))
+        self.moments.append(moments)
+
+    def view(self, name: str) -> torch.Tensor | None:
+        """[levels, clips, 4] of a view that every clip has, or None."""
+        found = self.products.get(name, [])
+        return torch.stack(found, 1) if found and len(found) == self.clips else None
+
+    def judge(self) -> str:
+        """The view that is judged by: the motions of the picture, where they hold enough of the clips' motion."""
+        inside, whole = self.view(MOTIONS), self.view(WHOLE)
+        return MOTIONS if inside is not None and float(inside[-1, :, 2].sum()) > IN_SPAN * float(whole[-1, :, 2].sum()) else WHOLE
+
+    def curve(self, name: str) -> "Curve":
+        """The leakage in a view."""
+        signal = torch.tensor([float(self.process.signal(s)) for s in self.levels], dtype=torch.float64)
+        noise = torch.tensor([float(self.process.noise(s)) for s in self.levels], dtype=torch.float64)
+        return leakage(self.view(name), signal, noise, self.dims[name], self.evaluations)
+
+
+def measure(
+    denoise: Callable[[list[torch.Tensor], float], list[torch.Tensor]],
+    process: ForwardProcess,
+    x0: torch.Tensor,
+    levels: Sequence[float],
+    pairs: int,
+    seed: int,
+    as_clip: Callable[[torch.Tensor], torch.Tensor] = lambda x: x,
+    tick: Callable[[int, list[torch.Tensor]], None] = lambda level, predictions: None,
+) -> tuple[dict[str, torch.Tensor], dict[str, int], tuple[float, float, int]]:
+    """One clip through a model at all levels, for `Evidence.add`. No prediction is kept.
+
+    denoise(xs, sigma): predictions of the clean clip for a list of noisy ones. Noises come in
+    antithetic pairs, +eps and -eps, whose errors largely cancel. as_clip: the model's layout
+    -> [C, T, h, w]. tick(level, the two predictions) after each pair.
+    """
+    clip = as_clip(x0)
+    still = clip[:, :1].expand_as(clip)
+    views = Views(still)
+    move = views(clip - still)
+    sums = {name: torch.zeros(len(levels), 4, dtype=torch.float64) for name in move}
+    for level, sigma in enumerate(levels):
+        signal = float(process.signal(sigma))
+        for pair in range(pairs):
+            eps = noise_for(x0, seed, level, pair)
+            noisy = [process.corrupt(x0, sign * eps, sigma) for sign in (1, -1)]
+            predictions = denoise(noisy, sigma)
+            for x, prediction in zip(noisy, predictions):
+                predicted, seen = views(as_clip(prediction) - still), views(as_clip(x) - signal * still)
+                for name, total in sums.items():
+                    total[level] += inner_products(move[name], predicted[name], seen[name]) / (2 * pairs)
+            tick(level, predictions)
+    values = clip.to("cpu", torch.float64)
+    return sums, {name: value.numel() for name, value in move.items()}, (float(values.sum()), float(values.square().sum()), values.numel())
+
+
+# ---- the leakage, and how sure it is --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Leakage at falling levels, [levels] each: 0 = as much motion as there should be, 1 = the still picture.
+
+    low, high: its band; not numbers where nothing can be said (one clip, or nothing predicted).
+    Below 0: more than there should be, such as flicker.
+    """
+
+    leakage: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @property
+    def slope(self) -> torch.Tensor:
+        """1 / (1 - l): by how much the predicted motion would have to be multiplied."""
+        return 1 / (1 - self.leakage)
+
+
+def leakage(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, dim: int, evaluations: int) -> Curve:
+    """Eq. 2 over clips, with a band. products [levels, ..., clips, 4]; signal, noise [levels].
+
+    dim: of the view; evaluations: noises a clip, of both signs. The band is Fieller's for the
+    ratio of two means over clips, by Student's t: the set of l at which the mean of
+    <D - y, f> - (1 - l) <X_0 - y, f> is not told from 0. (The percentile bootstrap over 8
+    clips is too narrow: it leaves out the truth five times too often.) An answer that none of the evaluations gave may still be one
+    evaluation's share of the truth, so the deviation is never taken for less than that.
+    """
+    clips = products.shape[-2]
+    shape = [-1] + [1] * (products.ndim - 3)
+    signal, noise = signal.view(shape), noise.view(shape)
+    mean_seen = products[..., 2].mean(-1)  # alpha E ||X_0 - y||^2
+    c = mean_seen / (signal * mean_seen + noise**2 * dim)  # of the plainest observer, the best in the mean square
+    whole = products[..., 0] + c[..., None] * products[..., 2]  # <X_0 - y, f>
+    got = products[..., 1] + c[..., None] * products[..., 3]  # <D - y, f>
+    a, b = whole.mean(-1), got.mean(-1)
+    some = a > 0
+    l = torch.where(some, 1 - b / torch.where(some, a, 1.0), math.nan)
+    if clips < 2:
+        return Curve(l, torch.full_like(l, math.nan), torch.full_like(l, math.nan))
+    from scipy.special import stdtrit  # the host brings it
+
+    t2 = float(stdtrit(clips - 1, CONFIDENCE)) ** 2
+    spread = lambda u, v: ((u - u.mean(-1, keepdim=True)) * (v - v.mean(-1, keepdim=True))).sum(-1) / (clips - 1) / clips
+    least = (a / (clips * evaluations)) ** 2
+    # (a^2 - t^2 var a) u^2 - 2 (a b - t^2 cov) u + (b^2 - t^2 var b) = 0, u = 1 - l
+    p, q, r = a**2 - t2 * spread(whole, whole), a * b - t2 * spread(whole, got), b**2 - t2 * (spread(got, got) + least)
+    bounded = some & (p > 0)
+    root = (q**2 - p * r).clamp(min=0).sqrt()
+    bound = lambda sign: torch.where(bounded, 1 - (q + sign * root) / torch.where(bounded, p, 1.0), math.nan)
+    return Curve(l, bound(1), bound(-1))
+
+
+# ---- the verdict ----------------------------------------------------------------------
+
+
+def leaking(curve: Curve) -> list[bool]:
+    """At which levels a leak is proved: the band lies above 0, the figure is worth a cure, and so it is at a neighbour."""
+    sure = [low > 0 and l >= LEAST for low, l in zip(curve.low.tolist(), curve.leakage.tolist())]
+    beside = lambda i: any(0 <= j < len(sure) and sure[j] for j in (i - 1, i + 1))
+    return [s and beside(i) for i, s in enumerate(sure)]
+
+
+def start_cost(process: ForwardProcess, sigma: float, variance: float) -> float:
+    """The most that a Gaussian start at `sigma` can differ from the data's own x_M: KL, in nats a value.
+
+    1/2 ln(1 + variance signal^2 / noise^2): Prop. 1's minimum, for data without any spread.
+    """
+    return 0.5 * math.log1p(variance * float(process.signal(sigma)) ** 2 / float(process.noise(sigma)) ** 2)
+
+
+def excess(curve: Curve) -> bool:
+    """Whether more than there should be is proved at most levels: the model's own doing, in a fast band flicker."""
+    return sum(high < 0 for high in curve.high.tolist()) > len(curve.high) / 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a curve proves.
+
+    judged: whether anything can be said. edge: the sigma above which the model leaks; None
+    where no leak is proved, 0 where the lowest level leaks too. start: the suggested one, None
+    = the ordinary. leakage: in the middle of the levels that leak. hidden: the largest leakage
+    that the levels of a model without proof could have.
+    """
+
+    judged: bool
+    edge: float | None
+    start: float | None
+    leakage: float
+    hidden: float
+
+
+def verdict(evidence: Evidence, name: str | None = None) -> Verdict:
+    """-> Verdict in a view; None = the one that judges."""
+    curve, clips = evidence.curve(name or evidence.judge()), evidence.clips
+    highest = sorted(min(h, 1.0) if math.isfinite(h) else 1.0 for h in curve.high.tolist())
+    hidden = highest[len(highest) // 2]
+    proved = leaking(curve)
+    if clips < FEWEST or not any(proved):
+        return Verdict(clips >= FEWEST and hidden < HIDDEN, None, None, 0.0, hidden)
+    typical = statistics.median(l for l, p in zip(curve.leakage.tolist(), proved) if p)
+    edge = edge_of(curve, proved, typical / 2, evidence)
+    return Verdict(True, edge, max(edge, least_start(evidence)), typical, hidden)
+
+
+def edge_of(curve: Curve, proved: Sequence[bool], half: float, evidence: Evidence) -> float:
+    """Where the leakage falls through `half` for the last time, in ln of the signal-to-noise ratio; 0 if it does not."""
+    values, levels, process = curve.leakage.tolist(), evidence.levels, evidence.process
+    last = max(i for i, p in enumerate(proved) if p and values[i] >= half)
+    if last + 1 == len(levels):
+        return 0.0
+    before, after = values[last], values[last + 1]
+    part = (before - half) / (before - after) if after < half else 0.5
+    above, below = (signal_to_noise(process, s) for s in levels[last : last + 2])
+    return sigma_at(process, above ** (1 - part) * below**part, levels[last + 1], levels[last])
+
+
+def start_cost(process: ForwardProcess, sigma: float, variance: float) -> float:
+    """The most by which a Gaussian start at `sigma` can differ from the data's own x_M: KL in nats a value.
+
+    1/2 ln(1 + variance signal^2 / noise^2), Prop. 1's minimum for data without any spread;
+    variance: tr(Cov(X_0)) / d.
+    """
+    return 0.5 * math.log1p(signal_to_noise(process, sigma, variance) ** 2)
+
+
+def least_start(evidence: Evidence) -> float:
+    """The sigma among the levels at which `start_cost` reaches DEAREST."""
+    ratio = math.sqrt(math.expm1(2 * DEAREST) / evidence.variance)
+    return sigma_at(evidence.process, ratio, evidence.levels[-1], evidence.levels[0])
