@@ -1,8 +1,7 @@
-"""Adaptive low-pass guidance: the conditional image without its detail, at the first steps only.
+"""Low-pass filters of the conditional image: its latents without fine detail.
 
-Choi et al., "Improving Motion in Image-to-Video Models via Adaptive Low-Pass Guidance"
-(arXiv 2506.08456): a model that sees fine detail early settles on a still picture. Filters act
-on the last two dimensions of an image, [..., h, w], in latents.
+The filters of adaptive low-pass guidance (arXiv 2506.08456; adaptive_low_pass.py), which also
+serve to filter every evaluation. They act on the last two dimensions of an image, [..., h, w].
 """
 
 import math

@@ -28,11 +28,13 @@ class Step:
     image(y, shared): latents y -> latents; along the dimensions `shared` y is one image.
     tokens(y, shared): the same for image tokens; None leaves them.
     level: what to tell a model that can be told the level of noise on its image, or None.
+    everywhere: the frames that only fill up are changed too, as long as they stand beside the video.
     """
 
     image: Callable
     tokens: Callable | None = None
     level: float | None = None
+    everywhere: bool = False
 
 
 class ImageCondition:
@@ -46,7 +48,7 @@ class ImageCondition:
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         base, sigma = executor.class_obj, float(t.flatten()[0])
-        step = self.at(sigma, Sampling(base.model_sampling).fraction(sigma))
+        step = self.step(base, sigma, transformer_options)
         if step is not None:
             call = Call(base, self.family.image, step, len(transformer_options.get("cond_or_uncond", [0])))
             inputs = {**kwargs, "c_concat": c_concat, "c_crossattn": c_crossattn}
@@ -55,6 +57,10 @@ class ImageCondition:
             c_concat, c_crossattn = inputs.pop("c_concat"), inputs.pop("c_crossattn")
             kwargs = inputs
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+    def step(self, base, sigma, transformer_options):
+        """The Step of this call, or None."""
+        return self.at(sigma, Sampling(base.model_sampling).fraction(sigma))
 
 
 class Call:
@@ -84,7 +90,8 @@ class Call:
         if "image" not in parts:
             return tensor
         image = tensor.narrow(dim, *parts["image"])
-        changed = self._where(given(tensor, parts, dim), image, self.step.image, self._shared(tensor.ndim))
+        where = image.new_ones((1,) * image.ndim, dtype=torch.bool) if self.step.everywhere else given(tensor, parts, dim)
+        changed = self._where(where, image, self.step.image, self._shared(tensor.ndim))
         first, count = parts["image"]
         after = tensor.narrow(dim, first + count, tensor.shape[dim] - first - count)
         return torch.cat([tensor.narrow(dim, 0, first), changed, after], dim)

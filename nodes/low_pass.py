@@ -1,4 +1,4 @@
-"""CILLowPassCondition: adaptive low-pass guidance, the conditional image without detail at the first steps."""
+"""CILLowPassCondition: the conditional image without detail at the first steps, in every evaluation alike."""
 
 from functools import partial
 
@@ -36,13 +36,13 @@ class LowPassCondition(io.ComfyNode):
             node_id="CILLowPassCondition",
             display_name="Low-Pass Condition (CIL)",
             category="image-to-video motion",
-            description="Adaptive low-pass guidance: at the first steps the model is given its image without fine detail, which holds motion back; afterwards the image as it is. No training needed.",
+            description="At the first steps the model is given its image without fine detail, in every evaluation alike; afterwards the image as it is. No training, no extra evaluations, and it acts at CFG 1 too. Adaptive low-pass guidance as published is another node.",
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model."),
                 io.Conditioning.Input("positive", tooltip="Conditioning with the image in it; it is passed on as it came."),
                 io.Conditioning.Input("negative", tooltip="Negative conditioning; it is passed on as it came. Where it holds the image too, that is filtered in the same way."),
-                io.Combo.Input("filter", options=list(FILTERS), default="down and up", tooltip="down and up: the image's latents shrunk and enlarged again, bilinear (recommended by the method's authors). gaussian: a blur."),
-                io.Float.Input("strength", default=4.0, min=0.0, max=64.0, step=0.1, tooltip="down and up: the factor of shrinking, 1 changes nothing, 4 is the authors' usual. gaussian: the standard deviation in latent cells (8 or 16 pixels each), 0 changes nothing. Higher: more motion, less likeness to the image."),
+                io.Combo.Input("filter", options=list(FILTERS), default="down and up", tooltip="down and up: the image's latents shrunk and enlarged again, bilinear (the filter of adaptive low-pass guidance). gaussian: a blur."),
+                io.Float.Input("strength", default=4.0, min=0.0, max=64.0, step=0.1, tooltip="down and up: the factor of shrinking, 1 changes nothing, 4 keeps a quarter of the size. gaussian: the standard deviation in latent cells (8 or 16 pixels each), 0 changes nothing. Higher: more motion, less likeness to the image."),
                 io.Float.Input("start_at", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Noise level at which filtering begins, as a fraction of T; 1 = from the first step on."),
                 io.Float.Input("end_at", default=0.94, min=0.0, max=1.0, step=0.01, tooltip="Noise level at which it ends, as a fraction of T, itself left out: 0.94 with start 1 is the first 6 % of the schedule, 3 of 50 steps. The same as start_at: nothing is filtered. Lower: more motion, less detail kept. With an early start, count from there."),
             ],

@@ -25,6 +25,8 @@ def _wan(folder, name, repository="Wan_2.2_ComfyUI_Repackaged"):
 
 
 WAN_HIGH, WAN_LOW = (_wan("diffusion_models", f"wan2.2_i2v_{noise}_noise_14B_fp8_scaled.safetensors") for noise in ("high", "low"))
+WAN21 = _wan("diffusion_models", "wan2.1_i2v_480p_14B_fp16.safetensors", "Wan_2.1_ComfyUI_repackaged")
+WAN_VISION = _wan("clip_vision", "clip_vision_h.safetensors", "Wan_2.1_ComfyUI_repackaged")
 WAN_TEXT = _wan("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "Wan_2.1_ComfyUI_repackaged")
 WAN_VAE = _wan("vae", "wan_2.1_vae.safetensors")
 
@@ -482,9 +484,62 @@ def wan22_early_start():
     return g
 
 
+def _wan21_source(g):
+    """Wan 2.1 with the shift that ALG's authors use, its VAE, and the conditioning of a picture."""
+    unet = g.node("UNETLoader", unet_name=WAN21["name"], models=[WAN21], size=(400, 100))
+    clip = g.node("CLIPLoader", clip_name=WAN_TEXT["name"], type="wan", models=[WAN_TEXT], size=(400, 130))
+    vision = g.node("CLIPVisionLoader", clip_name=WAN_VISION["name"], models=[WAN_VISION], size=(400, 80))
+    vae = g.node("VAELoader", vae_name=WAN_VAE["name"], models=[WAN_VAE], size=(400, 80))
+    image = g.node("LoadImage", image="example.png", size=(400, 380))
+    g.column()
+    shifted = g.node("ModelSamplingSD3", model=unet["MODEL"], shift=5.0)
+    seen = g.node("CLIPVisionEncode", clip_vision=vision["CLIP_VISION"], image=image["IMAGE"], crop="none")
+    texts = [
+        g.node("CLIPTextEncode", title=title, clip=clip["CLIP"], text=text, size=(400, 150))["CONDITIONING"]
+        for title, text in (("What happens", PROMPT), ("Negative", "static, still picture, overexposed, blurred details, worst quality"))
+    ]
+    cond = g.node(
+        "WanImageToVideo", positive=texts[0], negative=texts[1], vae=vae["VAE"], start_image=image["IMAGE"],
+        clip_vision_output=seen["CLIP_VISION_OUTPUT"], width=832, height=480, length=81,
+    )  # fmt: skip
+    return shifted, vae, cond
+
+
+def wan21_alg():
+    g = Graph("wan21_alg", "Wan 2.1 with adaptive low-pass guidance, one node")
+    g.note(
+        "## Wan 2.1 + Adaptive Low-Pass Guidance\n\nThe authors' setting: the image at 0.4 of its size in the guidance of the first fifth of 50 steps, CFG 5, shift 5. "
+        "At those steps there are three evaluations instead of two.\n\nIt needs CFG above 1: with a few-step LoRA at CFG 1 it cannot act and says so.",
+        (400, 220),
+    )
+    shifted, vae, cond = _wan21_source(g)
+    g.column()
+    guided = g.node("CILAdaptiveLowPass", model=shifted["MODEL"])
+    sampled = _ksampler(g, guided["model"], cond, steps=50, cfg=5.0, sampler="uni_pc", scheduler="simple")
+    _save(g, sampled["LATENT"], vae["VAE"], "wan21_alg", fps=16.0)
+    return g
+
+
+def wan21_alg_guider():
+    g = Graph("wan21_alg_guider", "Wan 2.1 with adaptive low-pass guidance, explicit nodes")
+    g.note("## The same as a guider\n\n**Adaptive Low-Pass Guider** stands where CFGGuider does, for SamplerCustomAdvanced.", (400, 130))
+    shifted, vae, cond = _wan21_source(g)
+    g.column()
+    guider = g.node("CILAdaptiveLowPassGuider", model=shifted["MODEL"], positive=cond["positive"], negative=cond["negative"], cfg=5.0)
+    noise = g.node("RandomNoise", noise_seed=1)
+    sampler = g.node("KSamplerSelect", sampler_name="uni_pc")
+    sigmas = g.node("BasicScheduler", model=shifted["MODEL"], scheduler="simple", steps=50, denoise=1.0)
+    g.column()
+    sampled = g.node(
+        "SamplerCustomAdvanced", noise=noise["NOISE"], guider=guider["guider"], sampler=sampler["SAMPLER"], sigmas=sigmas["SIGMAS"], latent_image=cond["latent"]
+    )
+    _save(g, sampled["output"], vae["VAE"], "wan21_alg_guider", fps=16.0)
+    return g
+
+
 WORKFLOWS = (
     *(demo, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
     *(svd_plain, svd_early_start, svd_analytic_init, svd_probe, svd_train, estimate_moments),
     *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_both, dynamicrafter_wrapper_noise, videocrafter1_early_start),
-    wan22_early_start,
+    *(wan22_early_start, wan21_alg, wan21_alg_guider),
 )
