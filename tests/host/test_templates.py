@@ -238,3 +238,18 @@ def test_the_condition_nodes_run_in_a_template(tiny_host, info, name):
         prompt[blur] = {"class_type": "CILLowPassCondition", "inputs": {**{k: [noise, i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5}}
         inputs |= {k: [blur, i] for i, k in enumerate(source)}
     assert len(sigmas_of(tiny_host, prompt)) == len(sampled(prompt))
+
+
+@pytest.mark.parametrize("name", ["wan21_alg", "wan21_alg_guider"])
+def test_the_packs_graphs_of_adaptive_low_pass_guidance(tiny_host, info, root, name):
+    """With ten steps two of them lie in the first fifth, i / 9 <= 0.2, and each of those costs a call more."""
+    shipped = json.loads((root / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    Image.new("RGB", (160, 144), (90, 60, 30)).save(tiny_host.base / "input" / "example.png")
+    prompt = with_sigmas_shown(with_tiny_models(info, shipped, "Wan 2.1 I2V", {"TinyVision": {"width": 1280}}))
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 10
+    entry = tiny_host.run(prompt)
+    assert run.error_of(entry) is None, run.error_of(entry)
+    asked = entry["outputs"][f"sigmas {sampled(prompt)[0]}"]["sigmas"]
+    assert [asked.count(sigma) for sigma in sorted(set(asked), reverse=True)] == [2] * 2 + [1] * 8
