@@ -43,12 +43,19 @@ def load(path):
         raise ValueError(f"{path.name} is not a moments file of the paper's authors: it needs {' or '.join(MEAN_KEYS)} and {' or '.join(VARIANCE_KEYS)}")
     name = next(k for k in MEAN_KEYS if k in tensors)
     variance = next(tensors[k] for k in VARIANCE_KEYS if k in tensors)
+    _check_stored(tensors[name], name, path)
     mean = _channels_first(torch.as_tensor(tensors[name]).float(), name, path)
     about = {"source": f"converted from {path.name}", "scale": "latents times 0.18215", "frames": mean.shape[1], "height": 8 * mean.shape[2], "width": 8 * mean.shape[3]}
     try:
         return Moments(mean, float(torch.as_tensor(variance).float().mean()), "sd", 0, about)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
+
+
+def _check_stored(tensor, name, path):
+    """Raise ValueError for a tensor that repeats its few stored values over a size that no memory holds."""
+    if torch.is_tensor(tensor) and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{path.name} is refused: its {name} claims the shape {tuple(tensor.shape)}, but the file holds {tensor.untyped_storage().nbytes()} bytes of it")
 
 
 def _channels_first(mean, name, path):

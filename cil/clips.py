@@ -1,6 +1,8 @@
 """Clips out of video files, the way the paper takes them: n frames at a given rate, resized and cropped."""
 
+import hashlib
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +10,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from .files import displayed, read_text
+
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ogv", ".wmv", ".flv", ".gif"}
+LARGEST = 1 << 27  # pixels of a frame
+EXTREME = 8  # sides of a frame that are longer than this, in those of the clip, are cropped before it is resized
 
 
 @dataclass(frozen=True)
@@ -41,26 +47,69 @@ class Draw(NamedTuple):
     n: int
 
     def __str__(self):
-        return self.path.name
+        return displayed(self.path)
 
 
-def find(source):
+def unquoted(typed: str) -> str:
+    """A path as it was typed or pasted: without the quotes that file managers put around it."""
+    typed = typed.strip()
+    return typed[1:-1].strip() if len(typed) > 1 and typed[0] == typed[-1] and typed[0] in "\"'" else typed
+
+
+def find(source: str | Path) -> list[Path]:
     """Video files of a folder (and below), or of a text file that lists one path a line -> sorted paths."""
     source = Path(source)
     if source.is_dir():
         found = [p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
         # by their name below the folder, so that the same data in another place give the same clips
         return sorted(found, key=lambda p: p.relative_to(source).as_posix())
+    if source.suffix.lower() in SUFFIXES and source.is_file():
+        raise ValueError(f"{displayed(source)} is one video: give the folder that it lies in, or a text file with one path a line")
     if source.is_file():
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_text(source, most=1 << 26).splitlines()
         return [source.parent / line.strip() for line in lines if line.strip()]
     raise ValueError(f"there is no folder or list of videos at {source}")
 
 
-def caption(path):
-    """The text beside a video, in a .txt file of its name, or None where there is none."""
+def caption(path: Path) -> str | None:
+    """The text beside a video, in a .txt file of its name, or None where there is none. Raises ValueError with its name."""
     file = Path(path).with_suffix(".txt")
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+    return read_text(file).strip() if file.is_file() else None
+
+
+def captions(paths: Iterable[Path]) -> dict[Path, str | None]:
+    """The captions of all videos. Raises ValueError that names the files that cannot be read."""
+    found, bad = {}, []
+    for path in paths:
+        try:
+            found[path] = caption(path)
+        except ValueError as error:
+            bad.append(str(error))
+    if bad:
+        raise ValueError(f"{len(bad)} captions cannot be read: {'; '.join(bad[:3])}")
+    return found
+
+
+def stamp(path: Path) -> str | None:
+    """A short name for what is in a file now: its size and time. None where there is no file."""
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return f"{about.st_size}-{about.st_mtime_ns}"
+
+
+def digest(texts: Iterable[str]) -> str:
+    """A short name for a list of texts, in their order."""
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def listing(source: str | Path) -> str | None:
+    """A short name for all files of a source and what is in them now; None where there are none."""
+    try:
+        return digest(f"{path} {stamp(path)} {stamp(path.with_suffix('.txt'))}" for path in find(source))
+    except (OSError, ValueError):
+        return None
 
 
 def _av():
@@ -71,29 +120,32 @@ def _av():
     return av
 
 
-def read(path, spec, draw):
+def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
     """One clip of a file -> uint8 [frames, height, width, 3]. Raises Unreadable with the reason.
 
     draw: which random start of this file; the start depends on (spec.seed, draw, the file's name) only.
+    In memory there are the clip in its size and two of the file's frames, however large they are.
     """
     av = _av()
-    chance = random.Random(f"{spec.seed} {draw} {Path(path).name}")
+    chance = random.Random(f"{spec.seed} {draw} {Path(path).name}".encode("utf-8", "surrogateescape"))  # names need not be UTF-8
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise Unreadable("has no pictures in it")
-            times, frames = _frames_at(container, spec, chance)
+            frames = _frames_at(container, spec, chance)
     except Unreadable:
         raise
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise Unreadable(f"cannot be decoded ({str(error) or type(error).__name__})") from None
-    clip = torch.stack([_cover(f, spec.height, spec.width) for f in frames])
+    clip = torch.stack(frames)  # [T, H, W, 3]
     return clip.flip(2) if spec.flip and chance.random() < 0.5 else clip
 
 
 def _frames_at(container, spec, chance):
-    """The frames nearest to evenly spaced times after a random start."""
+    """The frames nearest to evenly spaced times after a random start, upright and in the clip's size: uint8 [H, W, 3] each."""
     stream = container.streams.video[0]
+    if stream.width * stream.height > LARGEST:
+        raise Unreadable(f"has frames of {stream.width} x {stream.height} pixels, more than is read")
     stream.thread_type = "AUTO"
     length, shown = _length(container, stream), _frame_time(stream)
     need = (spec.frames - 1) / spec.fps
@@ -108,20 +160,35 @@ def _frames_at(container, spec, chance):
     for frame in container.decode(stream):
         if frame.time is None:
             continue
-        while len(picked) < len(wanted) and before is not None and frame.time > wanted[len(picked)]:
-            after_is_nearer = frame.time - wanted[len(picked)] < wanted[len(picked)] - before.time
-            picked.append((frame if after_is_nearer else before).to_ndarray(format="rgb24"))
+        if before is not None:
+            nearest = _nearest(before.time, frame.time, wanted[len(picked) :])
+            for later, times in ((False, nearest.count(False)), (True, nearest.count(True))):
+                if times:
+                    picked += times * [_upright(frame if later else before, spec)]
         before = frame
         if len(picked) == len(wanted):
             break
     if before is None:
         raise Unreadable("holds no picture that can be decoded")
     # the last frame stays on the screen for one frame's time
-    while len(picked) < len(wanted) and wanted[len(picked)] <= before.time + shown:
-        picked.append(before.to_ndarray(format="rgb24"))
+    left = sum(time <= before.time + shown for time in wanted[len(picked) :])
+    if left:
+        picked += left * [_upright(before, spec)]
     if len(picked) < len(wanted):
         raise Unreadable(f"ends after {before.time - origin + shown:.2f} s, but {spec.frames} frames at {spec.fps:g} fps need {need:.2f} s")
-    return wanted, picked
+    return picked
+
+
+def _nearest(before, after, wanted):
+    """Of the times wanted before `after`: whether each is nearer to it than to `before`. They rise, so False comes first."""
+    return [after - time < time - before for time in wanted if after > time]
+
+
+def _upright(frame, spec):
+    """A decoded frame as it is shown, in the clip's size: uint8 [H, W, 3]. Phones film sideways and say so in the file."""
+    picture = torch.from_numpy(frame.to_ndarray(format="rgb24"))  # [H, W, 3]
+    quarters = round(getattr(frame, "rotation", 0) / 90) % 4  # counter-clockwise
+    return _cover(torch.rot90(picture, quarters) if quarters else picture, spec.height, spec.width)
 
 
 def _length(container, stream):
@@ -138,8 +205,10 @@ def _frame_time(stream):
 
 def _cover(frame, height, width):
     """Resize so that the size is covered, then crop its middle: uint8 [H, W, 3] -> [height, width, 3]."""
-    picture = torch.from_numpy(frame).movedim(-1, 0)[None].float()
-    scale = max(height / picture.shape[2], width / picture.shape[3])
+    scale = max(height / frame.shape[0], width / frame.shape[1])
+    keep = [min(size, round(EXTREME * wanted / scale)) for size, wanted in zip(frame.shape, (height, width))]
+    top, left = (frame.shape[0] - keep[0]) // 2, (frame.shape[1] - keep[1]) // 2  # 0, but of strips, which would become huge
+    picture = frame[top : top + keep[0], left : left + keep[1]].movedim(-1, 0)[None].float()  # [1, 3, H, W]
     size = [max(height, round(picture.shape[2] * scale)), max(width, round(picture.shape[3] * scale))]
     picture = F.interpolate(picture, size, mode="bilinear", antialias=True)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2

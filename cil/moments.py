@@ -5,15 +5,14 @@ No pickle is read here.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+
+from .files import write_safetensors
 
 FORMAT, VERSION = "cil-moments", 1
 AUTHORS_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")  # only ever read without executing anything
@@ -66,21 +65,6 @@ def save(moments, path):
     write_safetensors({"mean": mean.contiguous()}, path, strings)
 
 
-def write_safetensors(tensors, path, strings):
-    """Write a file beside its place and move it there: all of it or nothing. Raises OSError with the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, partial, strings)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} could not be written ({error}); nothing half-written was left. Is the disk full?") from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
-
-
 def load(path):
     """Read a moments file, or one of the authors'. Raises ValueError, with the file's name, for anything else."""
     from . import authors_files  # which builds Moments
@@ -103,7 +87,7 @@ def load(path):
     try:
         meta = json.loads(strings["moments"])
         return Moments(mean, float(meta["variance"]), str(meta["space"]), int(meta["count"]), dict(meta["about"]))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"the metadata of {path.name} are damaged ({error})") from None
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None

@@ -7,23 +7,31 @@ import argparse
 from pathlib import Path
 
 from ..cil import moments
+from ..cil.files import claim
+from ..cil.processes import command
 
 
-def main(arguments=None):
+def convert(path: Path):
+    """One file, and what became of it in the terminal."""
+    out = path.with_name(path.stem + ".cil.safetensors")
+    made = moments.load(path)
+    with claim(out):
+        moments.save(made, out)
+    print(f"{out}: {made}")
+    if moments.warning(made):
+        print(f"warning: {moments.warning(made)}")
+
+
+def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(prog="moments.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     failed = False
-    for path in parser.parse_args(arguments).files:
-        try:
-            made = moments.load(path)
-        except ValueError as error:
-            print(error)
-            failed = True
-            continue
-        out = path.with_name(path.stem + ".cil.safetensors")
-        moments.save(made, out)
-        print(f"{out}: {made}")
-        if moments.warning(made):
-            print(f"warning: {moments.warning(made)}")
+    with command():
+        for path in parser.parse_args(arguments).files:
+            try:
+                convert(path)
+            except (ValueError, OSError) as error:
+                print(error)
+                failed = True
     if failed:
         raise SystemExit(1)

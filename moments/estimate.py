@@ -5,18 +5,22 @@ splits the list over processes. Stopped or killed, the same command goes on wher
 """
 
 import argparse
-import hashlib
 import os
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 
 from ..cil import clips, moments
-from ..cil.estimate import Estimate, all_reduce
+from ..cil.estimate import Accumulator, Changed, Estimate, Skipped, all_reduce, content
+from ..cil.files import claim
+from ..cil.processes import command, disband, team
+from ..nodes import fingerprint
 
 
-def load_vae(name):
+def load_vae(name: str):
     """The host's VAE of a file, of a whole checkpoint, or the demo's."""
     import comfy.sd
     import comfy.utils
@@ -27,7 +31,7 @@ def load_vae(name):
         parts = comfy.utils.load_torch_file(str(model.SOCKETS), safe_load=True)
         return model.vae({k.removeprefix("decoder."): v for k, v in parts.items() if k.startswith("decoder.")})
     if not Path(name).is_file():
-        raise SystemExit(f"there is no VAE file at {name}")
+        raise ValueError(f"there is no VAE file at {name}")
     state = comfy.utils.load_torch_file(name, safe_load=True)
     if any(k.startswith("first_stage_model.") for k in state):
         state = comfy.utils.state_dict_prefix_replace(state, {"first_stage_model.": ""}, filter_keys=True)
@@ -36,7 +40,7 @@ def load_vae(name):
     return vae
 
 
-def encoder(vae, space):
+def encoder(vae, space: str) -> Callable:
     """-> clip uint8 [T, H, W, 3] -> latents [C, T, h, w] as the network sees them."""
     from ..nodes.host.latents import clip_latents, latent_format_of
 
@@ -63,66 +67,76 @@ def arguments_of(arguments):
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None):
     o = arguments_of(arguments)
+    with command(patience=timedelta(days=7)):  # one process may have far longer videos than another
+        estimate(o)
+
+
+def estimate(o: argparse.Namespace):
+    """The command, its arguments read."""
     spec = clips.ClipSpec(o.frames, o.fps, o.height, o.width, o.seed, o.flip)
-    space = o.space or ("demo" if o.vae == "demo" else "sd")
-    try:
-        paths = clips.find(o.videos)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    space, rank, world = o.space or ("demo" if o.vae == "demo" else "sd"), team().rank, team().world
+    paths = clips.find(o.videos)
     if not paths:
-        raise SystemExit(f"{o.videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1:
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        raise ValueError(f"{o.videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(o.per_video)]
-    listing = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
-    settings = {**vars(spec), "space": space, "vae": Path(o.vae).name, "files": listing, "per_video": o.per_video, "part": f"{rank + 1} of {world}"}
     suffix = ".partial.safetensors" if world == 1 else f".partial-{rank + 1}-of-{world}.safetensors"
     state = o.out.with_name(o.out.stem + suffix)
-    try:
-        estimate = Estimate.resume(state, settings)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    mine = items[rank::world]
-    if estimate.done:
-        print(f"going on after {estimate.done} of {len(mine)}", flush=True)
+    vae = load_vae(o.vae)
+    settings = {
+        **vars(spec), "space": space, "vae": Path(o.vae).name, "vae_weights": fingerprint.of_encoder(vae),
+        "files": clips.digest(path.name for path in paths), "per_video": o.per_video, "part": f"{rank + 1} of {world}",
+    }  # fmt: skip
+    with claim(state, *([o.out] if rank == 0 else [])):
+        made = averaged(Estimate.resume(state, settings), items[rank::world], spec, encoder(vae, space), state)
+        skipped, seconds, hashes = list(made.skipped), dict(made.seconds), list(made.hashes)
+        if world > 1:
+            gathered = [None] * world
+            torch.distributed.all_gather_object(gathered, (skipped, seconds, hashes))
+            skipped, hashes = [s for part in gathered for s in part[0]], [h for part in gathered for h in part[2]]
+            all_reduce(made.accumulator)
+            disband()
+        if rank == 0:
+            write(o, made.accumulator, space, len(paths), skipped, seconds, hashes)
+
+
+def averaged(made: Estimate, items: list[clips.Draw], spec: clips.ClipSpec, encode: Callable, state: Path) -> Estimate:
+    """The estimate with the rest of this process's clips in it, kept in `state`."""
+    if made.done:
+        print(f"going on after {made.done} of {len(items)}", flush=True)
 
     def progress(e, total):
         if sys.stderr.isatty() or e.done == total:
             print(f"\r{e.done}/{total}, {e.accumulator.count} clips averaged, {len(e.skipped)} skipped ", end="", file=sys.stderr, flush=True)
 
-    encode = encoder(load_vae(o.vae), space)
     try:
-        read = lambda draw: clips.read(draw.path, spec, draw.n)
-        estimate.run(mine, read, encode, state, every=float(os.environ.get("CIL_SAVE_EVERY", 30)), progress=progress)
+        read, stamp = lambda draw: clips.read(draw.path, spec, draw.n), lambda draw: clips.stamp(draw.path)
+        made.run(items, read, encode, state, every=float(os.environ.get("CIL_SAVE_EVERY", 30)), progress=progress, stamp=stamp)
     except KeyboardInterrupt:
-        raise SystemExit(f"\nstopped after {estimate.done} of {len(mine)}; the same command goes on from there") from None
+        raise SystemExit(f"\nstopped after {made.done} of {len(items)}; the same command goes on from there") from None
+    except Changed as error:
+        raise ValueError(f"{state}: {error}. Delete it to begin anew") from None
     finally:
         print(file=sys.stderr)
-    skipped, seconds = list(estimate.skipped), dict(estimate.seconds)
-    if world > 1:
-        gathered = [None] * world
-        torch.distributed.all_gather_object(gathered, (skipped, seconds))
-        skipped = [s for part, _ in gathered for s in part]
-        all_reduce(estimate.accumulator)
-        torch.distributed.destroy_process_group()
-        if rank > 0:
-            return
-    for name, reason in skipped:
-        print(f"skipped {name}: it {reason}")
+    return made
+
+
+def write(o: argparse.Namespace, total: Accumulator, space: str, files: int, skipped: list[Skipped], seconds: dict, hashes: list[int]):
+    """The moments file, and what was done in the terminal."""
+    for one in skipped:
+        print(f"skipped {one}")
     about = {
-        "source": o.source or f"{len(paths)} files of {Path(o.videos).name}", "licence": o.licence, "scale": "latents as the network sees them",
-        "frames": o.frames, "height": o.height, "width": o.width, "fps": o.fps,
+        "source": o.source or f"{files} files of {Path(o.videos).name}", "licence": o.licence, "scale": "latents as the network sees them",
+        "frames": o.frames, "height": o.height, "width": o.width, "fps": o.fps, "content": content(hashes),
     }  # fmt: skip
     try:
-        made = estimate.accumulator.moments(space, about)
+        made = total.moments(space, about)
     except ValueError as error:
-        raise SystemExit(f"{error}; nothing was written") from None
+        raise ValueError(f"{error}; nothing was written") from None
     moments.save(made, o.out)
-    total = sum(seconds.values()) or 1
+    whole = sum(seconds.values()) or 1
     print(f"{o.out}: {made}")
-    print("time: " + ", ".join(f"{what} {s:.1f} s ({100 * s / total:.1f} %)" for what, s in seconds.items()))
+    print("time: " + ", ".join(f"{what} {s:.1f} s ({100 * s / whole:.1f} %)" for what, s in seconds.items()))
     if moments.warning(made):
         print(f"warning: {moments.warning(made)}")

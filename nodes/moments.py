@@ -1,8 +1,6 @@
 """Moments in the graph: load, estimate, save, and the choice where none are connected."""
 
-import hashlib
 import json
-import re
 from pathlib import Path
 
 import torch
@@ -14,8 +12,9 @@ import folder_paths
 
 from ..cil import clips
 from ..cil import moments as cil_moments
-from ..cil.estimate import Estimate
-from . import pictures
+from ..cil.estimate import Changed, Estimate
+from ..cil.files import check_name, claim
+from . import fingerprint, pictures
 from .host.latents import clip_latents, parts_of
 from .host.models import model_family
 from .host.notes import say
@@ -112,16 +111,18 @@ class EstimateMoments(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, folder, frames, fps, width, height, seed, flip, vae=None, images=None, latents=None):
-        spec = clips.ClipSpec(frames, fps, height, width, seed, flip)
-        sources = {"folder": folder.strip() or None, "images": images, "latents": latents}
+        spec, folder = clips.ClipSpec(frames, fps, height, width, seed, flip), clips.unquoted(folder)
+        sources = {"folder": folder or None, "images": images, "latents": latents}
         given = [name for name, value in sources.items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"give one of folder, images and latents; {', '.join(given) or 'none of them'} came")
+        if not given:
+            raise ValueError("nothing to estimate from: fill in folder, or connect images or latents")
+        if len(given) > 1:
+            raise ValueError(f"give one of folder, images and latents; {', '.join(given)} came")
         if vae is None and latents is None:
             raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
         process_in = model.get_model_object("process_latent_in")
-        if folder.strip():
-            items = clips.find(folder.strip())
+        if folder:
+            items = clips.find(folder)
             read = lambda path: clips.read(path, spec, 0)
             encode = lambda clip: clip_latents(vae, process_in, clip.float() / 255)
         elif images is not None:
@@ -132,37 +133,71 @@ class EstimateMoments(io.ComfyNode):
             encode = lambda clip: process_in(clip[None])[0]
         if not items:
             raise ValueError(f"{folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
-        space = model_family(model).space
-        state = cls.state_file(items, spec, space) if folder.strip() else None
-        estimate = Estimate.resume(state, {"space": space}) if state else Estimate({"space": space})
-        bar = comfy.utils.ProgressBar(len(items))
-
-        def progress(e, total):
-            say(cls.hidden.unique_id, f"{e.done} of {total}: {e.accumulator.count} clips averaged, {len(e.skipped)} skipped")
-            bar.update_absolute(e.done, total)
-            comfy.model_management.throw_exception_if_processing_interrupted()
-
-        estimate.run(items, read, encode, state, progress=progress)
+        settings = {"space": model_family(model).space, "vae_weights": fingerprint.of_encoder(vae)}
         about = {"source": f"{len(items)} clips of {Path(folder).name or given[0]}", "scale": "latents as the network sees them", "frames": frames, "height": height, "width": width, "fps": fps}
-        made = estimate.accumulator.moments(space, about)
-        if state:
-            state.unlink(missing_ok=True)
+        progress = cls.progress(cls.hidden.unique_id, len(items))
+        if folder:
+            made, estimate = cls.from_files(items, spec, settings, about, read, encode, progress)
+        else:
+            estimate = Estimate(settings)
+            estimate.run(items, read, encode, progress=progress)
+            made = cls.finished(estimate, about)
         std = (estimate.accumulator.m2 / (estimate.accumulator.count - 1)).sqrt().float()
         decoded = None if vae is None else cls.decoded(model, vae, made)
         picture = pictures.moments_sheet(made.mean, std, decoded)
         warning = cil_moments.warning(made)
         report = {
             "moments": str(made), "variance": made.variance, "clips": made.count, "warning": warning,
-            "skipped": [f"{name}: it {reason}" for name, reason in estimate.skipped],
+            "skipped": [str(skipped) for skipped in estimate.skipped],
             "seconds": {k: round(v, 2) for k, v in estimate.seconds.items()},
         }  # fmt: skip
         say(cls.hidden.unique_id, "\n".join(filter(None, (str(made), warning, idle_settings(spec, given[0])))))
         return io.NodeOutput(made, picture, json.dumps(report, ensure_ascii=False), ui=ui.PreviewImage(picture, cls=cls))
 
+    @classmethod
+    def fingerprint_inputs(cls, folder="", **others):
+        """The host keeps a result until this changes: what is in the folder belongs to it."""
+        return clips.listing(clips.unquoted(folder)) if folder else None
+
+    @classmethod
+    def from_files(cls, items, spec, settings, about, read, encode, progress):
+        """-> (Moments, Estimate) of video files; what was estimated is kept on the disk while it is under way."""
+        state = cls.state_file(items, spec, settings)
+        with claim(state):
+            estimate = Estimate.resume(state, settings)
+            try:
+                estimate.run(items, read, encode, state, progress=progress, stamp=clips.stamp)
+            except Changed:  # files that were averaged already are others now
+                estimate = Estimate(settings)
+                estimate.run(items, read, encode, state, progress=progress, stamp=clips.stamp)
+            made = cls.finished(estimate, about)
+            state.unlink(missing_ok=True)
+        return made, estimate
+
     @staticmethod
-    def state_file(items, spec, space):
+    def finished(estimate, about):
+        """-> Moments. Raises ValueError, with the reasons, where too few files gave a clip."""
+        try:
+            return estimate.accumulator.moments(estimate.settings["space"], about | {"content": estimate.content})
+        except ValueError as error:
+            reasons = "; ".join(map(str, estimate.skipped[:3]))
+            raise ValueError(f"{error}{f' ({len(estimate.skipped)} files gave none: {reasons})' if reasons else ''}") from None
+
+    @staticmethod
+    def progress(node_id, total):
+        bar = comfy.utils.ProgressBar(total)
+
+        def show(e, total):
+            say(node_id, f"{e.done} of {total}: {e.accumulator.count} clips averaged, {len(e.skipped)} skipped")
+            bar.update_absolute(e.done, total)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+
+        return show
+
+    @staticmethod
+    def state_file(items, spec, settings):
         """Where an estimate of these files with these settings is kept while it is under way."""
-        key = hashlib.sha256(repr(([str(i) for i in items], spec, space)).encode()).hexdigest()[:16]
+        key = clips.digest([*map(str, items), repr(spec), repr(settings)])
         return own_folder() / f"{key}.partial"  # an ending that no list of files shows
 
     @staticmethod
@@ -216,11 +251,9 @@ class SaveMoments(io.ComfyNode):
 
     @classmethod
     def execute(cls, moments, name):
-        name = name.strip().removesuffix(".safetensors")
-        if not re.fullmatch(r"[\w][\w .-]*", name):
-            raise ValueError(f"'{name}' cannot be a file name: use letters, digits, spaces, '.', '-' and '_'")
-        path = own_folder() / f"{name}.safetensors"
-        cil_moments.save(moments, path)
+        path = own_folder() / f"{check_name(name.strip().removesuffix('.safetensors'), 'a file name')}.safetensors"
+        with claim(path):
+            cil_moments.save(moments, path)
         say(cls.hidden.unique_id, f"saved as {path.name} in models/cil_moments")
         return io.NodeOutput(str(path))
 

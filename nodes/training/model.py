@@ -5,12 +5,13 @@ means (weight wrappers, object patches) and taken off again when the training en
 """
 
 import functools
-import hashlib
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+import comfy.ldm.modules.attention
 import comfy.lora
 import comfy.lora_convert
 import comfy.model_management
@@ -19,10 +20,13 @@ import comfy.sd
 from comfy.weight_adapter import LoRAAdapter
 
 from ...cil import training
+from ..fingerprint import of_weights
 from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
 from .conditions import kind_of
 
+# of comfy.ldm.modules.attention; SageAttention and FlashAttention's inference kernels have no backward pass
+DIFFERENTIABLE = ("attention_basic", "attention_sub_quad", "attention_split", "attention_xformers", "attention_pytorch")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NETWORK = "diffusion_model."
 
@@ -82,7 +86,8 @@ class Denoiser:
         return out.unflatten(0, (n, frames)).movedim(1, 2) if batched else out
 
     def _apply(self, x, sigma, conditions):
-        return self.model.apply_model(x, sigma, transformer_options={}, **conditions)
+        options = {"optimized_attention_override": differentiable_attention}
+        return self.model.apply_model(x, sigma, transformer_options=options, **conditions)
 
     def _conditions(self, example, noise):
         """The host's conditions of one clip, repeated for its frames where they are the batch."""
@@ -98,11 +103,12 @@ class Denoiser:
 
 
 def as_it_is(weight):
-    """A weight wrapper that changes nothing, but for which the host hands over a copy.
+    """A weight wrapper that changes nothing, and whose result autograd can keep.
 
-    A graph's models are made of inference tensors, which autograd cannot keep; copies it can.
+    A graph's models are made of inference tensors, which it cannot. For a wrapper the host
+    hands over a copy, except where it streams weights from the disk.
     """
-    return weight
+    return weight.clone() if weight.is_inference() else weight
 
 
 def new_adapters(model, rank, seed):
@@ -199,9 +205,32 @@ def checkpoint_blocks(patcher):
 
 @contextmanager
 def gradients():
-    """Out of the host's inference mode."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    """Out of the host's inference mode, and into its mode for training where it has one (0.28 and later)."""
+    management = comfy.model_management
+    before = getattr(management, "in_training", None)
+    try:
+        if before is not None:
+            management.in_training = True
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if before is not None:
+            management.in_training = before
+
+
+def differentiable_attention(attention: Callable, *args, **kwargs) -> torch.Tensor:
+    """The host's attention where it has a backward pass, else PyTorch's. An `optimized_attention_override` of the host."""
+    return (attention if attention.__name__ in DIFFERENTIABLE else comfy.ldm.modules.attention.attention_pytorch)(*args, **kwargs)
+
+
+def check_gradients(parameters: dict[str, torch.nn.Parameter]):
+    """Raise ValueError where the first backward pass has not reached a weight: it would never be trained, without a word."""
+    left = [name for name, p in parameters.items() if p.grad is None]
+    if left:
+        raise ValueError(
+            f"no gradient reaches {len(left)} of {len(parameters)} trained tensors, for example '{left[0]}': an attention or another part of this model "
+            "has no backward pass (SageAttention, set up by another node or pack?). Take that off the model, and train again"
+        )
 
 
 @contextmanager
@@ -235,9 +264,6 @@ def split(patcher, team):
         patcher.unpatch_model(unpatch_weights=False)
 
 
-def fingerprint(model, whole=lambda p: p):
+def fingerprint(model, whole: Callable = lambda p: p) -> str:
     """A short name for a network and its weights, patches included where it is loaded. whole(p): all of a weight."""
-    digest = hashlib.sha256()
-    for name, p in parameters_of(model).items():
-        digest.update(f"{name} {tuple(p.shape)} {whole(p.detach()).flatten()[:8].float().tolist()}".encode())
-    return digest.hexdigest()[:16]
+    return of_weights(parameters_of(model).items(), whole)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 from pathlib import Path
 
 from comfy_api.latest import io, ui
@@ -14,6 +13,7 @@ import folder_paths
 
 from ...cil import clips as cil_clips
 from ...cil import prepared
+from ...cil.files import check_name, claim
 from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
 from .. import pictures
@@ -74,17 +74,18 @@ class PrepareClips(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, folder, name, frames, fps, width, height, clips_per_video, seed, flip, flow, prompt="", clip_vision=None, clip=None):
-        if not re.fullmatch(r"[\w][\w .-]*", name.strip()):
-            raise ValueError(f"'{name}' cannot be a folder's name: use letters, digits, spaces, '.', '-' and '_'")
-        target = own_folder("clips") / name.strip()
-        if folder.strip():
+        folder = cil_clips.unquoted(folder)
+        target = own_folder("clips") / check_name(name, "a folder's name")
+        if folder:
             spec = cil_clips.ClipSpec(frames, fps, height, width, seed, flip)
             progress = cls.progress(cls.hidden.unique_id)
-            made = prepare.prepare(model, Encoders(vae, clip_vision, clip), folder.strip(), spec, flow, target, clips_per_video, prompt, progress)
-        else:
+            made = prepare.prepare(model, Encoders(vae, clip_vision, clip), folder, spec, flow, target, clips_per_video, prompt, progress)
+        elif target.is_dir():
             made = prepared.load(target)
+        else:
+            raise ValueError(f"there is no prepared data set '{target.name}' in {target.parent} yet: fill in folder, with your videos, to prepare one")
         motion = {name: round(score, 2) for name, score in zip(made.names, made.motion)}
-        report = {"clips": len(made), "latents": made.shape, **made.settings, "motion": motion, "skipped": [f"{n}: it {why}" for n, why in made.skipped]}
+        report = {"clips": len(made), "latents": made.shape, **made.settings, "motion": motion, "skipped": [str(skipped) for skipped in made.skipped]}
         text = f"{len(made)} clips of {' x '.join(map(str, made.shape))} in {target.name}, {len(made.skipped)} files skipped"
         if "captions" in made.settings:
             text += f"\n{made.settings['captions']} videos have a caption"
@@ -92,6 +93,12 @@ class PrepareClips(io.ComfyNode):
             text += "\nthe prompt does nothing: this model reads no text"
         say(cls.hidden.unique_id, text)
         return io.NodeOutput(made, json.dumps(report, ensure_ascii=False), ui=ui.PreviewText(text))
+
+    @classmethod
+    def fingerprint_inputs(cls, folder="", name="", **others):
+        """The host keeps a result until this changes: what is in the folder, and in the data set, belongs to it."""
+        shards = sorted((own_folder("clips") / str(name).strip()).glob("*.safetensors"))
+        return cil_clips.listing(cil_clips.unquoted(folder)) if folder else None, cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in shards)
 
     @staticmethod
     def progress(node_id):
@@ -156,11 +163,12 @@ class TimeNoiseTrain(io.ComfyNode):
     ):  # fmt: skip
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
-        lora = None if existing_lora == NEW_LORA else comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("loras", existing_lora), safe_load=True)
+        lora = None if existing_lora == NEW_LORA else train.read_lora(folder_paths.get_full_path_or_raise("loras", existing_lora))
         how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
         state = cls.state_file(clips, recipe, how)
-        tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
-        state.unlink(missing_ok=True)
+        with claim(state):
+            tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
+            state.unlink(missing_ok=True)
         picture = pictures.loss_plot(tuned.losses, f"{tuning}, {len(tuned.losses)} steps of {batch * accumulation} clips")
         with_lora = trainable.with_lora(model, tuned.values)
         return io.NodeOutput(with_lora, tuned.values, picture, ui=ui.PreviewImage(picture, cls=cls))

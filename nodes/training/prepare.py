@@ -9,7 +9,6 @@ get --prompt. Stopped, the same command goes on.
 
 import argparse
 import functools
-import hashlib
 import sys
 from pathlib import Path
 
@@ -20,7 +19,9 @@ import comfy.sd
 import comfy.utils
 
 from ...cil import clips, motion, prepared
+from ...cil.processes import command, team
 from ...cil.training import Clip
+from .. import fingerprint
 from ..host.latents import clip_latents
 from ..host.models import model_family
 from ..lvdm import checkpoint as lvdm_checkpoint
@@ -81,27 +82,27 @@ def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="",
     kind = kind_of(model)
     check_encoders(kind, encoders)
     kind.check_frames(spec.frames)
-    paths = clips.find(videos)
+    paths = clips.find(clips.unquoted(str(videos)))
     if not paths:
         raise ValueError(f"{videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(per_video)]
-    digest = lambda lines: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": digest(path.name for path in paths), "per_video": per_video}
+    settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": clips.digest(path.name for path in paths), "per_video": per_video}
+    settings |= {f"{name}_weights": fingerprint.of_encoder(encoder) for name, encoder in vars(encoders).items()}
     if not isinstance(kind, SVD):  # whose sets are older than this
         settings["kind"] = kind.name
-    captions = {path: clips.caption(path) for path in paths} if kind.text else {}
+    captions = clips.captions(paths) if kind.text else {}
     text_of = lambda path: prompt.strip() if captions.get(path) is None else captions[path]
     if kind.text:
-        settings |= {"captions": sum(c is not None for c in captions.values()), "texts": digest(map(text_of, paths))}
+        settings |= {"captions": sum(c is not None for c in captions.values()), "texts": clips.digest(map(text_of, paths))}
     embedded = functools.lru_cache(64)(lambda text: text_embedding(encoders.clip, text) if kind.text else None)
     dropped = functools.cache(lambda: kind.dropped(torch.full((1, spec.height, spec.width, 3), 0.5), encoders, embedded("")))
     process_in = model.get_model_object("process_latent_in")
     backend = None if flow == NO_FLOW else flow_backend(flow)
     read = lambda draw: (clips.read(draw.path, spec, draw.n), draw.path)
     encode = lambda clip: encoded(clip[0], kind, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
-    made = prepared.prepare(folder, settings, items, read, encode, progress=progress)
+    made = prepared.prepare(folder, settings, items, read, encode, progress=progress, stamp=lambda draw: clips.stamp(draw.path))
     if not len(made):
-        reasons = "; ".join(f"{name}: it {reason}" for name, reason in made.skipped[:3])
+        reasons = "; ".join(map(str, made.skipped[:3]))
         raise ValueError(f"none of the {len(items)} files of {videos} gives a clip ({reasons})")
     return made
 
@@ -131,23 +132,21 @@ def arguments_of(arguments):
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None):
     o = arguments_of(arguments)
 
     def progress(done, skipped, total):
         if sys.stderr.isatty() or done == total:
             print(f"\r{done}/{total}, {skipped} skipped ", end="", file=sys.stderr, flush=True)
 
-    try:
+    with command():
+        if team().world > 1:
+            raise ValueError("clips are prepared by one process: start this without torchrun")
         spec = clips.ClipSpec(o.frames, o.fps, o.height, o.width, o.seed, o.flip)
         model, encoders = load_checkpoint(o.model, o.variant)
         encoders = with_files(encoders, kind_of(model), o.vae, o.clip_vision, o.text_encoder)
         made = prepare(model, encoders, o.videos, spec, o.flow, o.out, o.per_video, o.prompt, progress)
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from None
-    except KeyboardInterrupt:
-        raise SystemExit("\nstopped; the same command goes on from there") from None
-    print(file=sys.stderr)
-    for name, reason in made.skipped:
-        print(f"skipped {name}: it {reason}")
-    print(f"{o.out}: {len(made)} clips, latents of {' x '.join(map(str, made.shape))}")
+        print(file=sys.stderr)
+        for skipped in made.skipped:
+            print(f"skipped {skipped}")
+        print(f"{o.out}: {len(made)} clips, latents of {' x '.join(map(str, made.shape))}")

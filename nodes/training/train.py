@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import torch
 import comfy.utils
 
 from ...cil import prepared, processes, training
-from ...cil.moments import write_safetensors
+from ...cil.files import claim, write_safetensors
 from ...cil.timenoise import TimeNoise
 from ..host.sampling import Sampling
 from ..lvdm import checkpoint as lvdm_checkpoint
@@ -117,13 +118,14 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
             trainable.checkpoint_blocks(patcher)
         with trainable.split(patcher, team) if how.shard else trainable.loaded(patcher) as device:
             parameters = trainable.parameters_of(patcher) if how.shard else parameters  # the shares are other objects
-            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, team), team)
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, team), team, trainable.check_gradients)
             if state and resume and state.exists():
                 run.resume(state)
             goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens), how.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
-            loss = lambda step, part: training.denoising_loss(denoise, goal, training.batch_of(recipe, goal, clips, step, part, team.rank, team.world), device)
-            run.run(loss, state, every, progress)
+            make = lambda step, part: training.batch_of(recipe, goal, clips, step, part, team.rank, team.world)
+            with training.prefetched(make, recipe) as batch:
+                run.run(lambda step, part: training.denoising_loss(denoise, goal, batch(step, part), device), state, every, progress)
             values = {name: value.cpu().clone() for name, value in run.result.items()}
     return Tuned(trainable.lora_of(values, adapters) if how.rank else values, run.losses)
 
@@ -143,6 +145,15 @@ def save_checkpoint(weights, model, source, path, about):
         raise ValueError(f"{source} has no '{missing[0]}': the trained weights do not fit into it")
     tensors |= {name: value.to(tensors[name].dtype).contiguous() for name, value in named.items()}
     write_safetensors(tensors, path, about)
+
+
+def read_lora(path: str | Path) -> dict:
+    """The tensors of a LoRA file. Raises ValueError with its name and the reason."""
+    try:
+        return comfy.utils.load_torch_file(str(path), safe_load=True)
+    except Exception as error:  # the host's loader raises nearly anything on a file of another kind
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{Path(path).name} cannot be read as a LoRA ({reason}): choose a safetensors file of one") from None
 
 
 def arguments_of(arguments):
@@ -180,16 +191,6 @@ def arguments_of(arguments):
     return parser.parse_args(arguments)
 
 
-def begin_processes():
-    """torchrun's processes, each with a graphics card of its own where there are any."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return
-    cuda = torch.cuda.is_available() and not os.environ.get("CIL_CPU")
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
-
-
 def report(run):
     if run.step == 1 and (held := run.team.held(run.parameters.values())) < 1:
         print(f"each of {run.team.world} processes holds {held:.0%} of the weights", flush=True)
@@ -198,32 +199,26 @@ def report(run):
         print(f"step {run.step} of {run.recipe.steps}: loss {sum(recent) / len(recent):.4f}", flush=True)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None):
     o = arguments_of(arguments)
-    begin_processes()
-    try:
-        train(o)
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from None
-    except KeyboardInterrupt:
-        raise SystemExit("\nstopped; the same command goes on from there") from None
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    state = o.out.with_name(o.out.stem + ".state.safetensors")
+    with processes.command():
+        with claim(o.out, state) if processes.team().rank == 0 else nullcontext():
+            train(o, state)
 
 
-def train(o):
-    """The command, its arguments read."""
+def train(o: argparse.Namespace, state: Path):
+    """The command, its arguments read. state: the file of a training under way."""
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
-    lora = None if o.lora is None else comfy.utils.load_torch_file(str(o.lora), safe_load=True)
+    lora = None if o.lora is None else read_lora(o.lora)
     how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to), o.shard)
     first = processes.team().rank == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
-    state = o.out.with_name(o.out.stem + ".state.safetensors")
     if state.exists() and first:
         print(f"going on from {state.name}", flush=True)
     tuned = tune(model, clips, recipe, how, state, progress=report if first else None, every=float(os.environ.get("CIL_SAVE_EVERY", 60)))
+    processes.disband()
     if not first:
         return
     about = {"format": "pt", "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": tuned.losses[-100:]})}

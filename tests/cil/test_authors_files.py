@@ -75,3 +75,12 @@ def test_rubbish_is_refused_in_words(tmp_path):
     (tmp_path / "b.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="b.pt"):
         M.load(tmp_path / "b.pt")
+
+
+def test_a_small_file_cannot_ask_for_all_memory(tmp_path):
+    """2 kB that claim 410 GB: one value, repeated by strides of 0."""
+    huge = torch.zeros(1).expand(1, 4, 16, 40_000, 40_000)
+    torch.save({"Expectation_X0": huge, "Tr_Cov_d": torch.tensor(0.8)}, tmp_path / "bomb.pt")
+    assert (tmp_path / "bomb.pt").stat().st_size < 4000
+    with pytest.raises(ValueError, match="bomb.pt is refused: its Expectation_X0 claims the shape"):
+        M.load(tmp_path / "bomb.pt")

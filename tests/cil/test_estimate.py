@@ -1,5 +1,7 @@
 """The method of moments against closed forms."""
 
+import json
+
 import pytest
 import torch
 from cil_pack.cil import estimate as E
@@ -152,7 +154,7 @@ def test_what_is_not_an_estimate_is_refused(tmp_path):
 
 
 def test_memory_is_flat():
-    """Peak allocation from 100 to 10,000 clips."""
+    """Peak allocation from 100 to 10,000 clips: 8 bytes a clip, for its hash, and what a growing list sets aside."""
     import tracemalloc
 
     peaks = []
@@ -165,4 +167,118 @@ def test_memory_is_flat():
         tracemalloc.stop()
         held = sum(t.numel() * 8 for t in (e.accumulator.mean, e.accumulator.m2))
         assert held == 2 * 8 * latents.numel()
-    assert peaks[1] < 2 * peaks[0] + 50_000
+    assert peaks[1] < 2 * peaks[0] + 50_000 + 2 * 8 * 10_000
+
+
+# ---- what is kept, and when it is no longer true ----------------------------------------
+
+
+def broken_then_mended(tmp_path, mended):
+    """Two runs over files of which two are broken in the first -> (the second, what it read)."""
+    stamps, seen = dict.fromkeys(ITEMS, "1"), []
+    first = E.Estimate({"frames": 3})
+    first.run(ITEMS[:30], read, encode, tmp_path / "state", stamp=stamps.get)
+    assert [s.index for s in first.skipped] == [4, 13, 22]
+    for i in mended:
+        stamps[i] = "2"
+    again = E.Estimate.resume(tmp_path / "state", {"frames": 3})
+    again.run(ITEMS, lambda i: seen.append(i) or (i if i in mended else read(i)), encode, tmp_path / "state", stamp=stamps.get)
+    return again, seen
+
+
+def test_a_file_that_was_mended_is_tried_again_and_no_other(tmp_path):
+    again, seen = broken_then_mended(tmp_path, [13])
+    assert seen == [13, *range(30, 40)]
+    assert again.done == 40 and sorted(s.index for s in again.skipped) == [4, 22, 31] and again.accumulator.count == 37
+    whole = E.Accumulator()
+    whole.add(torch.stack([encode(i) for i in ITEMS if i not in (4, 22, 31)]))
+    assert torch.allclose(again.accumulator.mean, whole.mean, atol=1e-12) and torch.allclose(again.accumulator.m2, whole.m2)
+    last = E.Estimate.load(tmp_path / "state")
+    assert last.skipped == again.skipped and last.content == again.content
+
+
+def test_a_file_that_changed_and_is_still_broken_is_skipped_once(tmp_path):
+    stamps = {}
+    for stamp in ("1", "2", "3"):
+        stamps[4] = stamp
+        e = E.Estimate.resume(tmp_path / "state", {})
+        e.run(ITEMS[:10], read, encode, tmp_path / "state", stamp=stamps.get)
+    assert [(s.index, s.stamp) for s in e.skipped] == [(4, "3")] and e.done == 10
+
+
+def test_averaged_files_that_changed_are_noticed(tmp_path):
+    e = E.Estimate({})
+    e.run(ITEMS[:10], read, encode, tmp_path / "state", stamp=lambda i: "1")
+    again = E.Estimate.load(tmp_path / "state")
+    with pytest.raises(E.Changed, match="files have changed since they were averaged"):
+        again.run(ITEMS, read, encode, stamp=lambda i: "2" if i == 3 else "1")
+    with pytest.raises(E.Changed, match="10 files were tried before, but there are 5 now"):
+        again.run(ITEMS[:5], read, encode, stamp=lambda i: "1")
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_an_interrupt_at_any_line_counts_nothing_twice(at):
+    """In the reading, the encoding, or as the outcome is noted."""
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    e, calls = E.Estimate({}), [read, encode]
+    e.run(ITEMS[:7], read, encode)
+    plain = E._summed
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if at < 2:
+            calls[at] = stop
+        else:  # the clip's hash has been noted, the rest of its outcome has not
+            patch.setattr(E, "_summed", lambda *a: stop() if len(e.hashes) > e.accumulator.count else plain(*a))
+        e.run(ITEMS, *calls)
+    e.run(ITEMS, read, encode)
+    assert e.accumulator.count == 36 and len(e.skipped) == 4 and len(e.hashes) == 36
+    assert e.content == finished().content and torch.equal(e.accumulator.m2, finished().accumulator.m2)
+
+
+def parts(*ranges):
+    out = []
+    for items in ranges:
+        e = E.Estimate({})
+        e.run(list(items), read, encode)
+        out.append(e)
+    return out
+
+
+def test_clips_that_two_parts_hold_are_counted_and_named():
+    a, b, c = parts(range(10), range(10, 20), range(5, 15))
+    assert E.shared(a, a) == 9 and E.shared(a, b) == 0 and E.shared(a, c) == 5 and E.shared(b, c) == 4
+    old = [E.Estimate({}) for _ in range(2)]  # of version 1: no hashes
+    for e, source in zip(old, (a, b)):
+        e.accumulator = source.accumulator
+    assert E.shared(old[0], a) == 9 and E.shared(old[0], old[1]) == 0
+
+
+def test_the_content_is_the_clips_in_any_order():
+    (one,), (two,) = parts(range(20)), parts(range(20))
+    assert one.content == two.content == E.content(one.hashes[::-1])
+    assert E.content(one.hashes[1:]) != one.content
+
+
+def test_pixels_are_hashed():
+    clip = torch.randint(256, (2, 4, 4, 3), dtype=torch.uint8)
+    assert E._hash(clip) == E._hash(clip.clone()) != E._hash(clip + 1)
+
+
+def test_an_estimate_of_an_older_pack_goes_on(tmp_path):
+    """As version 1 wrote it: no hashes, no stamps, items by name alone."""
+    whole, (old,) = finished(), parts(ITEMS[:23])
+    about = {"count": old.accumulator.count, "skipped": [[s.name, s.reason] for s in old.skipped], "settings": {"frames": 3}}
+    save_file({"mean": old.accumulator.mean, "m2": old.accumulator.m2}, tmp_path / "state", {"format": E.FORMAT, "version": "1", "estimate": json.dumps(about)})
+    again = E.Estimate.resume(tmp_path / "state", {"frames": 3, "vae_weights": "abc"})
+    again.run(ITEMS, read, encode, tmp_path / "state", stamp=str)
+    assert torch.equal(again.accumulator.m2, whole.accumulator.m2) and len(again.skipped) == 4
+
+
+@pytest.mark.parametrize("change", [{"count": 3e999}, {"count": "x"}, {"count": -1}, {"count": 0}, {"skipped": 7}, {"skipped": [[1, 2, 3, 4, 5]]}, {"settings": None}])
+def test_estimates_whose_figures_do_not_fit_are_refused(tmp_path, change):
+    about = {"count": 2, "skipped": [], "settings": {}, "seen": 0} | change
+    save_file({"mean": torch.zeros(2), "m2": torch.zeros(2)}, tmp_path / "state", {"format": E.FORMAT, "version": "2", "about": json.dumps(about)})
+    with pytest.raises(ValueError, match="state is damaged .*: delete it to begin anew"):
+        E.Estimate.load(tmp_path / "state")

@@ -9,6 +9,7 @@ import torch
 import video_file
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Accumulator
+from cil_pack.cil.files import Claimed
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import moments as nodes_moments
 from cil_pack.nodes.families import FAMILIES, SPACES
@@ -123,10 +124,99 @@ def test_cancel_keeps_what_was_estimated(demo, clips, tmp_path, own_folder, said
     assert not list(own_folder.iterdir())
 
 
+def write_videos(folder, clips):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, clip in enumerate(clips):
+        video_file.write(folder / f"{i}.mp4", clip.movedim(1, -1), rate=3, lossless=True)
+    return folder
+
+
+def interrupted_after(monkeypatch, said, words):
+    """The user's interrupt, when a note begins so."""
+    stop = comfy.model_management.InterruptProcessingException
+
+    def interrupted():
+        if said and said[-1].startswith(words):
+            raise stop
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
+    return pytest.raises(stop)
+
+
+def another_vae(vae):
+    """The same kind of VAE with other weights."""
+    made = model.load("healthy")[2]
+    with torch.no_grad():
+        for weight in made.first_stage_model.parameters():
+            weight.mul_(1.5)
+    return made
+
+
+def test_an_estimate_does_not_go_on_with_another_vae(demo, clips, tmp_path, own_folder, said, monkeypatch):
+    videos, other = write_videos(tmp_path / "videos", clips), another_vae(demo[2])
+    right = estimate(demo, vae=other, folder=str(videos))[0]
+    with monkeypatch.context() as patch, interrupted_after(patch, said, "3 of 6"):
+        estimate(demo, vae=demo[2], folder=str(videos))
+    made = estimate(demo, vae=other, folder=str(videos))[0]
+    assert torch.equal(made.mean, right.mean) and made.variance == right.variance
+
+
+def test_a_video_that_was_mended_is_averaged(demo, clips, tmp_path, own_folder, said, monkeypatch):
+    videos = write_videos(tmp_path / "videos", clips)
+    right, good = estimate(demo, vae=demo[2], folder=str(videos))[0], (videos / "1.mp4").read_bytes()
+    (videos / "1.mp4").write_bytes(b"broken")
+    with monkeypatch.context() as patch, interrupted_after(patch, said, "4 of 6: 3 clips averaged, 1 skipped"):
+        estimate(demo, vae=demo[2], folder=str(videos))
+    (videos / "1.mp4").write_bytes(good)
+    made = estimate(demo, vae=demo[2], folder=str(videos))[0]
+    assert made.count == 6 and torch.allclose(made.mean, right.mean, atol=1e-6) and made.about["content"] == right.about["content"]
+
+
+def test_an_averaged_video_that_was_changed_begins_anew(demo, clips, tmp_path, own_folder, said, monkeypatch):
+    videos = write_videos(tmp_path / "videos", clips)
+    with monkeypatch.context() as patch, interrupted_after(patch, said, "4 of 6"):
+        estimate(demo, vae=demo[2], folder=str(videos))
+    (videos / "0.mp4").write_bytes((videos / "5.mp4").read_bytes())
+    made = estimate(demo, vae=demo[2], folder=str(videos))[0]
+    close(made, expected(torch.cat([clips[5:], clips[1:]])), tolerance=0.05)
+
+
+def test_the_host_sees_that_a_folder_has_changed(demo, clips, tmp_path):
+    videos, told = write_videos(tmp_path / "videos", clips[:2]), nodes_moments.EstimateMoments.fingerprint_inputs
+    before = told(folder=f'"{videos}"', frames=4)
+    assert before == told(folder=str(videos), frames=4) and told(folder="") == told() == told(folder=None)
+    write_videos(tmp_path / "videos", clips[:3])
+    assert told(folder=str(videos), frames=4) != before
+
+
+def test_a_pasted_path_may_have_quotes(demo, clips, tmp_path):
+    videos = write_videos(tmp_path / "videos", clips[:2])
+    assert estimate(demo, vae=demo[2], folder=f'"{videos}"')[0].count == 2
+
+
+def test_too_few_clips_come_with_the_reasons(demo, clips, tmp_path):
+    videos = write_videos(tmp_path / "videos", clips[:1])
+    (videos / "broken.mp4").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="at least two clips, but 1 came \\(1 files gave none: broken.mp4: it cannot be decoded"):
+        estimate(demo, vae=demo[2], folder=str(videos))
+
+
+def test_two_estimates_of_one_folder_do_not_meet(demo, clips, tmp_path, said, monkeypatch):
+    videos = write_videos(tmp_path / "videos", clips[:2])
+
+    def another(*args):
+        with pytest.raises(Claimed, match="is being written by process"):
+            estimate(demo, vae=demo[2], folder=str(videos))
+        monkeypatch.undo()
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", another)
+    assert estimate(demo, vae=demo[2], folder=str(videos))[0].count == 2
+
+
 @pytest.mark.parametrize(
     "inputs, message",
     [
-        ({}, "give one of folder, images and latents; none of them came"),
+        ({}, "fill in folder, or connect images or latents"),
         ({"images": torch.zeros(8, 16, 16, 3)}, "images must go through the model's VAE: connect vae"),
         ({"images": torch.zeros(8, 16, 16, 3), "folder": "x"}, "folder, images came"),
         ({"images": torch.zeros(7, 16, 16, 3), "vae": True}, "7 images do not make whole clips of 4 frames"),
@@ -154,7 +244,7 @@ def test_save_and_load(own_folder, said):
     assert run(nodes_moments.LoadMoments, moments_name="mine.safetensors", detail="channel").args[0].mean.shape == (4, 1, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["../escape", "", "a/b", ".hidden", "c:\\x"])
+@pytest.mark.parametrize("name", ["../escape", "", "a/b", ".hidden", "c:\\x", "con", 200 * "n"])
 def test_a_name_cannot_leave_the_folder(name):
     with pytest.raises(ValueError, match="cannot be a file name"):
         run(nodes_moments.SaveMoments, moments=M.Moments(torch.zeros(4, 1, 1, 1), 1.0, "sd"), name=name)

@@ -4,11 +4,13 @@ import dataclasses
 import json
 
 import folder_paths
+import full_disk
 import pytest
 import tiny
 import torch
 import video_file
 from cil_pack.cil import prepared, training
+from cil_pack.cil.files import Claimed
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Recipe
 from cil_pack.demo import latents, model, scenes
@@ -333,13 +335,8 @@ def test_a_diverging_training_says_where_and_keeps_its_state(svd, clips, folders
     assert "going on after step 2" in "".join(said)
 
 
-def test_a_full_disk_is_an_error_in_words(svd, clips, folders, monkeypatch):
-    def full(tensors, path, strings):
-        open(path, "wb").write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("cil_pack.cil.moments.save_file", full)
-    with pytest.raises(OSError, match="could not be written.*No space left on device.*nothing half-written"):
+def test_a_full_disk_is_an_error_in_words(svd, clips, folders):
+    with full_disk.no_file_above(1000), pytest.raises(OSError, match="could not be written.*File too large.*nothing half-written"):
         trained(svd, clips)
     assert not partials(folders)
 
@@ -485,7 +482,10 @@ def test_a_cancelled_preparation_goes_on(demo, videos, said, monkeypatch):
         ({"folder": "EMPTY"}, "holds no videos"),
         ({"folder": "/no/such/place"}, "no folder or list of videos at /no/such/place"),
         ({"frames": 40}, "none of the 5 files of .* gives a clip .*40 frames at 3 fps need 13.00 s"),
-        ({"folder": ""}, "no prepared data set at"),
+        ({"folder": ""}, "no prepared data set 'set' in .* fill in folder"),
+        ({"folder": "''"}, "fill in folder"),
+        ({"name": "aux.1"}, "Windows keeps it for a device"),
+        ({"name": 200 * "n"}, "choose a shorter one"),
         ({"name": "../escape"}, "cannot be a folder's name"),
     ],
 )
@@ -501,6 +501,46 @@ def test_other_settings_need_another_name(demo, videos):
     prepared_by_node(demo, videos[0])
     with pytest.raises(ValueError, match="set was begun with other settings \\(seed\\)"):
         prepared_by_node(demo, videos[0], seed=1)
+
+
+def test_another_vae_needs_another_name(demo, videos):
+    prepared_by_node(demo, videos[0])
+    other = model.load("healthy")[2]
+    with torch.no_grad():
+        for weight in other.first_stage_model.parameters():
+            weight.mul_(1.5)
+    with pytest.raises(ValueError, match="set was begun with other settings \\(vae_weights\\)"):
+        prepared_by_node((demo[0], demo[1], other), videos[0])
+
+
+def test_the_host_sees_that_videos_or_the_set_have_changed(demo, videos, tmp_path):
+    told, folder = training_nodes.PrepareClips.fingerprint_inputs, tmp_path / "some"
+    folder.mkdir()
+    ask = lambda: told(folder=f"'{folder}'", name="set", frames=4)
+    seen = [ask()]
+    (folder / "a.mp4").write_bytes((videos[0] / "0.mp4").read_bytes())
+    seen.append(ask())
+    prepared_by_node(demo, folder)
+    seen.append(ask())
+    (folder / "a.txt").write_text("a boat")
+    seen.append(ask())
+    assert len(set(seen)) == 4 and ask() == seen[-1] and told(folder="", name="") == told(name="")
+
+
+def test_two_preparations_of_one_name_do_not_meet(demo, videos, monkeypatch):
+    def another(*args):
+        with pytest.raises(Claimed, match="set is being written by process"):
+            prepared_by_node(demo, videos[0])
+        monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", lambda: None)
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", another)
+    assert prepared_by_node(demo, videos[0])[0].names == ["0.mp4", "1.mp4", "2.mp4"]
+
+
+def test_a_lora_file_that_is_none_is_named(svd, clips, folders):
+    (folders / "loras" / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="broken.safetensors cannot be read as a LoRA .*choose a safetensors file"):
+        trained(svd, clips, existing_lora="broken.safetensors")
 
 
 def test_from_videos_to_a_lora_on_the_demo_model(demo, videos):
