@@ -136,7 +136,7 @@ def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
     except Unreadable:
         raise
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        raise Unreadable(f"cannot be decoded ({str(error) or type(error).__name__})") from None
+        raise Unreadable(f"cannot be decoded ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})") from None
     clip = torch.stack(frames)  # [T, H, W, 3]
     return clip.flip(2) if spec.flip and chance.random() < 0.5 else clip
 

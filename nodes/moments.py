@@ -122,8 +122,8 @@ class EstimateMoments(io.ComfyNode):
             raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
         process_in = model.get_model_object("process_latent_in")
         if folder:
-            items = clips.find(folder)
-            read = lambda path: clips.read(path, spec, 0)
+            items = [clips.Draw(path, 0) for path in clips.find(folder)]
+            read = lambda draw: clips.read(draw.path, spec, draw.n)
             encode = lambda clip: clip_latents(vae, process_in, clip.float() / 255)
         elif images is not None:
             items, read = whole_clips(images, frames), lambda clip: clip
@@ -165,11 +165,12 @@ class EstimateMoments(io.ComfyNode):
         state = cls.state_file(items, spec, settings)
         with claim(state):
             estimate = Estimate.resume(state, settings)
+            stamp = lambda draw: clips.stamp(draw.path)
             try:
-                estimate.run(items, read, encode, state, progress=progress, stamp=clips.stamp)
+                estimate.run(items, read, encode, state, progress=progress, stamp=stamp)
             except Changed:  # files that were averaged already are others now
                 estimate = Estimate(settings)
-                estimate.run(items, read, encode, state, progress=progress, stamp=clips.stamp)
+                estimate.run(items, read, encode, state, progress=progress, stamp=stamp)
             made = cls.finished(estimate, about)
             state.unlink(missing_ok=True)
         return made, estimate
@@ -197,7 +198,7 @@ class EstimateMoments(io.ComfyNode):
     @staticmethod
     def state_file(items, spec, settings):
         """Where an estimate of these files with these settings is kept while it is under way."""
-        key = clips.digest([*map(str, items), repr(spec), repr(settings)])
+        key = clips.digest([*(str(draw.path) for draw in items), repr(spec), repr(settings)])
         return own_folder() / f"{key}.partial"  # an ending that no list of files shows
 
     @staticmethod

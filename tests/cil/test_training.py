@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import threading
+import time
 
 import full_disk
 import pytest
 import torch
-from cil_pack.cil import forward, training
+from cil_pack.cil import forward, resumable, training
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Example, Objective, Recipe, Training
+from safetensors.torch import save_file
 
 SHAPE = (2, 3, 4, 4)  # C, T, h, w
 
@@ -325,3 +328,112 @@ def test_another_runs_state_is_refused(tmp_path):
 def test_bad_recipes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**wrong)
+
+
+# ---- saving and making batches on the side ----------------------------------------------
+
+
+@pytest.mark.parametrize("every, size, takes", [(60.0, 24_000_000_000, 48.0), (60.0, 24_000_000_000, 10.0), (60.0, 1000, 0.01), (1.0, 1000, 3.0)])
+def test_saving_takes_a_twentieth_of_the_time_at_most(every, size, takes):
+    """By a clock of its own: updates of half a second, saves of `takes`; the first of unknown cost aside."""
+    now = [0.0]
+    clock = training.SaveClock(every, size, lambda: now[0])
+    spent, began = [], []
+    while now[0] < 20_000:
+        now[0] += 0.5
+        if clock.due():
+            began.append(now[0])
+            with clock.saving():
+                now[0] += takes
+            spent.append(takes)
+    assert len(spent) > 3 and sum(spent[1:]) <= training.SHARE * (now[0] - began[0]) + 1e-6
+    assert spent[0] <= 0.05 * (began[0] + takes) or size == 1000  # what is as fast as was thought is right at once
+    gaps = [b - a for a, b in zip(began, began[1:])]
+    assert max(gaps) <= max(every, takes / training.SHARE) + takes + 1  # and as often as that allows
+
+
+def test_0_saves_after_each_update():
+    clock = training.SaveClock(0.0, 10**12)
+    assert clock.due() and clock.due()
+
+
+def test_the_state_is_the_tensors_themselves():
+    """Nothing is copied to be saved."""
+    run, loss = started(Recipe(steps=2))
+    run.update(loss)
+    state = run._state()
+    assert state["weight.weights"].data_ptr() == run.parameters["weights"].data_ptr() and state["average.weights"] is run.average["weights"]
+    assert state["adamw.0.exp_avg"] is run.optimiser.state[run.parameters["weights"]]["exp_avg"]
+
+
+def test_a_damaged_state_says_what_to_do(tmp_path):
+    run, loss = started(Recipe(steps=2))
+    run.run(loss, tmp_path / "state")
+    data = bytearray((tmp_path / "state").read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "state").write_bytes(data)
+    other, _ = started(Recipe(steps=2))
+    with pytest.raises(ValueError, match="state is damaged.*Delete it to begin anew"):
+        other.resume(tmp_path / "state")
+    resumable.write({"losses": torch.zeros(3)}, tmp_path / "state", training.FORMAT, training.VERSION, {})
+    with pytest.raises(ValueError, match="state is damaged: it does not fit its own settings .*Delete it"):
+        other.resume(tmp_path / "state")
+
+
+def test_a_state_of_an_older_pack_goes_on(tmp_path):
+    recipe = Recipe(steps=4, learning_rate=1e-2)
+    whole, loss = started(recipe, rank=4)
+    whole.run(loss)
+    old, loss = started(dataclasses.replace(recipe, steps=2), rank=4)
+    old.run(loss)
+    save_file({k: v.contiguous() for k, v in old._state().items()}, tmp_path / "state", {"format": training.FORMAT, "settings": '{"rank": 4}'})
+    again, loss = started(recipe, rank=4)
+    again.resume(tmp_path / "state")
+    again.run(loss)
+    assert torch.equal(again.result["weights"], whole.result["weights"])
+
+
+def test_a_weight_that_no_gradient_reaches_is_told_of_before_anything_changes():
+    network = Network(torch.float32)
+    before, asked = network.weights.detach().clone(), []
+
+    def check(parameters):
+        asked.append(parameters["weights"].grad is not None)
+        if len(asked) == 1:
+            raise ValueError("no gradient")
+
+    run = Training(dict(network.named_parameters()), Recipe(steps=3), {}, check=check)
+    loss = lambda step, part: network.weights.square().sum()
+    with pytest.raises(ValueError, match="no gradient"):
+        run.run(loss)
+    assert asked == [True] and torch.equal(network.weights, before)
+
+
+def test_batches_are_made_ahead_in_their_order():
+    made, here = [], threading.get_ident()
+    recipe = Recipe(steps=3, accumulation=2)
+
+    def make(step, part):
+        made.append((step, part))
+        assert threading.get_ident() != here
+        return step, part
+
+    order = [(step, part) for step in range(1, 3) for part in range(2)]  # as a run that goes on after step 1
+    with training.prefetched(make, recipe) as batch:
+        for n, asked in enumerate(order):
+            assert batch(*asked) == asked
+            if n + 1 < len(order):
+                while len(made) < n + 2:  # the next one comes without being asked for
+                    time.sleep(0.001)
+    assert made == order
+
+
+def test_what_a_batch_raises_is_raised_where_it_is_asked_for():
+    def make(step, part):
+        if step:
+            raise ValueError("the set is gone")
+
+    with training.prefetched(make, Recipe(steps=3)) as batch:
+        batch(0, 0)
+        with pytest.raises(ValueError, match="the set is gone"):
+            batch(1, 0)

@@ -1,6 +1,7 @@
 """Training in the host: what the model is shown, the LoRA's way through the host's loaders, bad input."""
 
 import dataclasses
+import functools
 import json
 
 import folder_paths
@@ -20,6 +21,7 @@ from cil_pack.nodes.training import prepare, train
 from safetensors.torch import load_file, save_file
 from training_settings import QUICK
 
+import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -272,6 +274,79 @@ def test_checkpointing_really_recomputes(svd, clips):
 def test_bf16_is_near_fp32(svd, clips):
     losses = [train.tune(svd, clips, Recipe(steps=2, batch=2), train.How(2, precision=p)).losses for p in ("fp32", "bf16")]
     assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
+
+
+# ---- what the host computes with ------------------------------------------------------
+
+
+def without_backward(q, k, v, *args, **kwargs):
+    """Like SageAttention's kernels: what comes out knows nothing of what came in."""
+    kwargs.pop("transformer_options", None)
+    return comfy.ldm.modules.attention.attention_basic(q.detach(), k.detach(), v.detach(), *args, **kwargs)
+
+
+def gradients_of(svd, clips):
+    """Names of the LoRA's tensors that one update changes."""
+    seen = {}
+
+    def note(run):
+        seen.update({name: float(run.optimiser.state[p]["exp_avg"].abs().max()) for name, p in run.parameters.items()})
+
+    train.tune(svd, clips, Recipe(steps=1, batch=2), train.How(2, precision="fp32", checkpointing=False), progress=note)
+    return {name for name, size in seen.items() if size > 0}
+
+
+def test_an_attention_without_a_backward_pass_is_not_trained_with(svd, clips, monkeypatch):
+    """--use-sage-attention: the host's attention is replaced while training, and q and k learn as ever."""
+    plain = gradients_of(svd, clips)
+    assert any("to_q" in name for name in plain) and any("to_k" in name for name in plain)
+    without_backward.__name__ = "attention_sage"
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", comfy.ldm.modules.attention.wrap_attn(without_backward))
+    assert gradients_of(svd, clips) == plain
+
+
+def test_an_attention_that_cannot_be_replaced_is_refused(svd, clips, monkeypatch):
+    """A pack that puts its own function over the host's, which then asks nobody."""
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", without_backward)
+    with pytest.raises(ValueError, match="no gradient reaches .* for example 'diffusion_model.*: an attention .* has no backward pass"):
+        trained(svd, clips)
+
+
+def test_the_hosts_own_attentions_are_left_alone():
+    """Every one that differentiates is trained with as it is: same numbers as before."""
+    q = torch.randn(1, 5, 8, requires_grad=True)
+    for name in ("attention_basic", "attention_sub_quad", "attention_split", "attention_pytorch"):
+        calls = []
+        attention = getattr(comfy.ldm.modules.attention, name).__wrapped__
+        spy = functools.wraps(attention)(lambda *a, attention=attention, calls=calls, **k: calls.append(1) or attention(*a, **k))
+        out = trainable.differentiable_attention(spy, q, q, q, 2)
+        assert calls and out.requires_grad
+
+
+def test_the_hosts_switch_for_training_is_on_while_it_trains(svd, clips, monkeypatch):
+    """From 0.28 on; older hosts have none, and are given none."""
+    management, seen = comfy.model_management, []
+    plain = training.denoising_loss
+    monkeypatch.setattr(training, "denoising_loss", lambda *a: seen.append(getattr(management, "in_training", None)) or plain(*a))
+    if not hasattr(management, "in_training"):
+        trained(svd, clips, steps=1)
+        assert seen == [None] and not hasattr(management, "in_training")
+    monkeypatch.setattr(management, "in_training", False, raising=False)
+    trained(svd, clips, steps=1)
+    assert seen[-1] is True and management.in_training is False
+    with pytest.raises(ZeroDivisionError), trainable.gradients():
+        1 / 0
+    assert management.in_training is False
+
+
+def test_weights_that_the_host_hands_over_without_a_copy_can_be_trained_through():
+    """As hosts that stream weights do: a graph's inference tensors, which autograd cannot keep."""
+    with torch.inference_mode():
+        weight = torch.randn(3, 3)
+    x = torch.randn(2, 3, requires_grad=True)
+    with trainable.gradients():
+        (x @ trainable.as_it_is(weight)).sum().backward()
+    assert x.grad is not None and trainable.as_it_is(x) is x
 
 
 # ---- stopping and going on ------------------------------------------------------------
