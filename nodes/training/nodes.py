@@ -28,6 +28,7 @@ ClipsType = io.Custom("CIL_CLIPS")
 TIMENOISE, NAIVE = "TimeNoise", "naive (the paper's baseline)"
 NEW_LORA = "[new]"
 ANY_SIGMA = 100000.0  # above the largest of every model
+PREPARED = set()  # folders of data sets that have been handed on in this session
 
 
 def own_folder(kind):
@@ -84,6 +85,7 @@ class PrepareClips(io.ComfyNode):
             made = prepared.load(target)
         else:
             raise ValueError(f"there is no prepared data set '{target.name}' in {target.parent} yet: fill in folder, with your videos, to prepare one")
+        PREPARED.add(target)
         motion = {name: round(score, 2) for name, score in zip(made.names, made.motion)}
         report = {"clips": len(made), "latents": made.shape, **made.settings, "motion": motion, "skipped": [str(skipped) for skipped in made.skipped]}
         text = f"{len(made)} clips of {' x '.join(map(str, made.shape))} in {target.name}, {len(made.skipped)} files skipped"
@@ -96,9 +98,12 @@ class PrepareClips(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder="", name="", **others):
-        """The host keeps a result until this changes: what is in the folder, and in the data set, belongs to it."""
-        shards = sorted((own_folder("clips") / str(name).strip()).glob("*.safetensors"))
-        return cil_clips.listing(cil_clips.unquoted(folder)) if folder else None, cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in shards)
+        """The host keeps a result, and all that was trained on it, until this changes: with the videos, or where the set itself is read or gone."""
+        target = own_folder("clips") / str(name).strip()
+        shards = cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in sorted(target.glob("*.safetensors")))
+        if not folder:
+            return shards
+        return cil_clips.listing(cil_clips.unquoted(folder)), target in PREPARED and not target.is_dir()
 
     @staticmethod
     def progress(node_id):

@@ -9,6 +9,7 @@ get --prompt. Stopped, the same command goes on.
 
 import argparse
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def encoded(frames, kind, encoders, process_in, flow, text, dropped):
     )
 
 
-def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="", progress=None):
+def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="", progress=None, every=60.0):
     """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption."""
     kind = kind_of(model)
     check_encoders(kind, encoders)
@@ -100,7 +101,7 @@ def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="",
     backend = None if flow == NO_FLOW else flow_backend(flow)
     read = lambda draw: (clips.read(draw.path, spec, draw.n), draw.path)
     encode = lambda clip: encoded(clip[0], kind, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
-    made = prepared.prepare(folder, settings, items, read, encode, progress=progress, stamp=lambda draw: clips.stamp(draw.path))
+    made = prepared.prepare(folder, settings, items, read, encode, every, progress, stamp=lambda draw: clips.stamp(draw.path))
     if not len(made):
         reasons = "; ".join(map(str, made.skipped[:3]))
         raise ValueError(f"none of the {len(items)} files of {videos} gives a clip ({reasons})")
@@ -145,7 +146,8 @@ def main(arguments: list[str] | None = None):
         spec = clips.ClipSpec(o.frames, o.fps, o.height, o.width, o.seed, o.flip)
         model, encoders = load_checkpoint(o.model, o.variant)
         encoders = with_files(encoders, kind_of(model), o.vae, o.clip_vision, o.text_encoder)
-        made = prepare(model, encoders, o.videos, spec, o.flow, o.out, o.per_video, o.prompt, progress)
+        every = float(os.environ.get("CIL_SAVE_EVERY", 60))
+        made = prepare(model, encoders, o.videos, spec, o.flow, o.out, o.per_video, o.prompt, progress, every)
         print(file=sys.stderr)
         for skipped in made.skipped:
             print(f"skipped {skipped}")
