@@ -144,6 +144,11 @@ SPACES = {
     "Cosmos1CV8x8x8": "cosmos",
 }
 
+# Codes whose first latent holds one picture in a way of its own and each later one so many: a
+# still clip is not one latent repeated. Read from the host's encoders, which treat the first picture
+# apart or pad it with zeros; SD, Hunyuan, LTXV and Mochi repeat it, and there all latents are alike.
+APART = {"wan21": 4, "wan22": 4, "hunyuan15": 4, "cosmos": 8}
+
 
 def generic(latent_format):
     """The entry of a model that the table does not know."""

@@ -1,0 +1,282 @@
+"""CILMotionGain: motion gain as a patch on the MODEL, for any sampler, guider and guidance (cil/motion_gain.py)."""
+
+import math
+
+from comfy_api.latest import io
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.utils
+
+from ..cil import motion_gain
+from .families import APART
+from .host.latents import packed, parts_of, unpacked
+from .host.models import cloned, model_family
+from .host.notes import say
+from .host.sampling import Sampling
+
+WRAPPER = "cil_motion_gain"
+SIGNAL_TO_NOISE, FRACTION, SIGMA = "signal to noise", "fraction", "sigma"
+OWN, IMAGE, MEAN = "own first frame", "image", "mean over time"
+KEPT = 1e-3  # a mask below it keeps
+APART_BY_DEFAULT = 4  # pictures in a latent of a code that this pack does not know
+
+
+class MotionGain:
+    """Wraps the host's OUTER_SAMPLE: gives each run its own `Run`, which acts on the guider's prediction.
+
+    PREDICT_NOISE is what the host puts around every guider, after all guidance and patches on it
+    (a post-CFG function would come before the second half of a dual guidance). The mask of kept
+    frames acts after it.
+    """
+
+    def __init__(self, gain, end_as, end, shape, reference, protect, still, curve, strength, node_id):
+        self.gain, self.end_as, self.end, self.shape = gain, end_as, end, shape
+        self.reference, self.protect, self.still = reference, protect, still
+        self.curve, self.strength = curve, strength
+        self.node_id = node_id
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        guider, shapes = executor.class_obj, kwargs.get("latent_shapes")
+        video = unpacked(noise, shapes)[0]
+        reason = reason_to_stay_out(guider.model_patcher, video)
+        if reason:
+            say(self.node_id, f"left alone: {reason}")
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        run, before = Run(self, guider, video.shape, shapes), guider.model_options
+        guider.model_options = comfy.model_patcher.create_model_options_clone(before)
+        kinds = comfy.patcher_extension.WrappersMP
+        for kind, wrapper in ((kinds.SAMPLER_SAMPLE, run.sample), (kinds.PREDICT_NOISE, run.predict)):
+            comfy.patcher_extension.add_wrapper_with_key(kind, WRAPPER, wrapper, guider.model_options, is_model_options=True)
+        try:
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        finally:
+            guider.model_options = before
+
+    def at(self, sampling, cells):
+        """-> g(sigma) for latents of `cells` cells a frame."""
+        process = sampling.process
+        ratio = lambda sigma: motion_gain.picture_ratio(process, sigma, cells)
+        if self.curve is not None:
+            sigmas, slopes = self.curve
+            ratios = [ratio(sigma) for sigma in sigmas]
+            return lambda sigma: motion_gain.measured(ratio(sigma), ratios, slopes, self.strength)
+        end, shape = end_ratio(sampling, self.end_as, self.end, ratio), motion_gain.SHAPES[self.shape]
+        return lambda sigma: shape(self.gain, ratio(sigma), end)
+
+
+def end_ratio(sampling, end_as, end, ratio):
+    """Where the gain ends, as an artist sets it -> the picture's signal-to-noise ratio."""
+    if end_as == SIGNAL_TO_NOISE:
+        return end
+    sigma = end if end_as == SIGMA or end == 0 else sampling.sigma(end)
+    return ratio(sigma)
+
+
+def reason_to_stay_out(model, video):
+    """Why this run must not be touched, in words for the artist; None if it may. video: its latents, or their shape's like."""
+    if video.ndim not in (4, 5):
+        return "this latent is not a video"
+    if video.shape[0 if video.ndim == 4 else 2] < 2:
+        return "this latent has one frame, and nothing moves in it"
+    if video.ndim == 4 and model_family(model).key == "unknown" and not model.additional_models.get("ADE"):
+        return "this model makes pictures, as far as this pack knows, and a batch of pictures is no clip"
+    return None
+
+
+class Run:
+    """Motion gain in one run of a sampler.
+
+    shape: of the video's latents, [T, C, h, w] or [B, C, T, h, w]; shapes: of all parts that are packed into one.
+    """
+
+    def __init__(self, settings, guider, shape, shapes):
+        self.settings, self.shapes = settings, shapes
+        model = guider.model_patcher
+        self.frames, self.length = (shape[0], shape[0]) if len(shape) == 4 else (None, shape[2])
+        self.apart = 0 if self.frames else pictures_apart(model_family(model))
+        self.size, self.device = tuple(shape[-2:]), model.load_device
+        self.gain = settings.at(Sampling.of(model), shape[-2] * shape[-1])
+        self.image = self.latent = self.mask = None
+        self.kept = 0
+
+    def sample(self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args, **kwargs):
+        """SAMPLER_SAMPLE: what the mask keeps, and the image, in the network's space."""
+        if denoise_mask is not None and latent_image is not None:
+            self.latent, self.mask = (self.clip(unpacked(x, self.shapes)[0]) for x in (latent_image, denoise_mask.expand_as(latent_image)))
+            self.kept = leading(self.mask)
+        note = self.find_image(guider)
+        say(self.settings.node_id, "\n".join(filter(None, [self.described(sigmas), note])))
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
+
+    def predict(self, executor, x, timestep, *args, **kwargs):
+        """PREDICT_NOISE: D' for D."""
+        denoised, gain = executor(x, timestep, *args, **kwargs), self.gain(float(timestep.flatten()[0]))
+        if gain == 1:
+            return denoised
+        video, *rest = unpacked(denoised, self.shapes)
+        if self.frames and video.shape[0] % self.frames:
+            return denoised  # a window of the clip, by a node that cuts it outside the guider
+        return packed([self.amplified(video, gain), *rest])
+
+    def amplified(self, video, gain):
+        """D' of a video's D, in the host's shape."""
+        clip = self.clip(video)
+        kept = None if self.mask is None else self.mask <= KEPT
+        shown = clip if kept is None else clip * self.mask + self.latent * (1 - self.mask)
+        out = motion_gain.amplified(clip, self.still(shown), gain, self.settings.protect)
+        if self.apart and self.image is None:
+            out[..., 0, :, :, :] = clip[..., 0, :, :, :]
+        if kept is not None:
+            out = clip.where(kept, out)
+        return out.reshape(video.shape) if self.frames else out.movedim(1, 2)
+
+    def still(self, clip):
+        """F of a clip [B, T, C, h, w]."""
+        if self.image is not None:
+            return self.image
+        if self.settings.reference == MEAN:
+            return motion_gain.own_mean(clip, min(1, self.apart))
+        if self.apart and self.kept < 2:
+            return motion_gain.own_start(clip, self.apart)
+        return motion_gain.own_frame(clip, max(0, self.kept - 1))  # of several kept frames the last: motion goes on from it
+
+    def clip(self, video):
+        """The host's latents -> [B, T, C, h, w]; frames that are a batch may be those of several clips."""
+        return video.reshape(-1, self.frames, *video.shape[1:]) if self.frames else video.movedim(2, 1)
+
+    def find_image(self, guider):
+        """Sets `image`, F as given: [1, 1 or T, C, h, w]. -> a note where it cannot be had."""
+        if self.settings.reference == OWN and self.apart and self.length == 2:
+            return "this clip has two latents, of which the first is of its own kind: nothing can be told of its motion, so nothing is amplified"
+        if self.settings.reference != IMAGE:
+            return ""
+        if self.settings.still is not None:
+            self.image = self.given(guider)
+        elif self.apart:
+            return f"'{IMAGE}' needs `still` here: this model's code has no place for a single picture among the later latents. Meanwhile: {OWN}"
+        elif not self.kept:  # a kept first frame is the image
+            self.image = self.conditional(guider)
+            if self.image is None:
+                return f"this conditioning holds no image latents: '{OWN}' instead"
+        return ""
+
+    def given(self, guider):
+        """The input `still` in the network's space; raises ValueError where it does not fit the video."""
+        image = self.settings.still
+        frames = image.shape[0] if self.frames else image.shape[2]
+        wanted = (self.length,) if self.apart else (1, self.length)
+        if tuple(image.shape[-2:]) != self.size or frames not in wanted:
+            raise ValueError(f"`still` has {frames} latent frames of {tuple(image.shape[-2:])}, but the video has {self.length} of {self.size}: repeat the picture to all frames of the clip, in its size, and encode it with the model's VAE")
+        return self.single(guider.inner_model.process_latent_in(image.to(self.device)))
+
+    def conditional(self, guider):
+        """The image latents of the run's conditioning, the first frame, in the network's space; None where there are none."""
+        for conditioning in (guider.conds.get("positive"), *guider.conds.values()):
+            for entry in conditioning or ():
+                image = entry.get("concat_latent_image")
+                if image is not None:
+                    first = guider.inner_model.process_latent_in((image[:1] if image.ndim == 4 else image[:1, :, :1]).to(self.device))
+                    return self.single(resized(first, self.size))
+        return None
+
+    def single(self, image):
+        """Latents of one still clip -> [1, frames, C, h, w]."""
+        return image[None] if self.frames else image.movedim(2, 1)
+
+    def described(self, sigmas):
+        """What this run does, in words."""
+        gains = [(sigma, self.gain(sigma)) for sigma in sigmas.tolist()[:-1]]
+        acting = [(sigma, g) for sigma, g in gains if g != 1]
+        if not acting:
+            return f"nothing to do here: this sampler begins at sigma {float(sigmas[0]):.4g}, below the levels of the gain"
+        most = max((g for _, g in acting), key=lambda g: abs(g - 1))
+        return f"motion x {most:.3g} at {len(acting)} of {len(gains)} steps, down to sigma {acting[-1][0]:.4g}"
+
+
+def pictures_apart(family):
+    """How many pictures a later latent holds where the first one holds a single picture of its own kind; 0 where all are alike."""
+    return APART.get(family.space, APART_BY_DEFAULT if family.key == "unknown" else 0)
+
+
+def leading(mask):
+    """How many frames from the first on a mask keeps wholly. mask [B, T, C, h, w]."""
+    keeps = (mask.amax((0, 2, 3, 4)) <= KEPT).tolist()
+    return next((i for i, keep in enumerate(keeps) if not keep), len(keeps))
+
+
+def resized(image, size):
+    """Latents in another size, as the host fits an image that is conditioned on."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    frames = image.movedim(2, 1).flatten(0, 1) if image.ndim == 5 else image
+    frames = comfy.utils.common_upscale(frames, size[1], size[0], "bilinear", "center")
+    return frames.movedim(0, 1)[None] if image.ndim == 5 else frames
+
+
+class CILMotionGain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CILMotionGain",
+            display_name="More Motion: Motion Gain (CIL)",
+            category="image-to-video motion",
+            description="More motion, or less, from any image-to-video model: at high noise levels, where such models hold motion back, what each prediction moves away from its first frame is multiplied. Put it between the model loader and any sampler. Measured on the demo models, experimental elsewhere.",
+            inputs=[
+                io.Model.Input("model", tooltip="The image-to-video model. With two stages (Wan 2.2) on both, or on the first alone: it acts by noise level."),
+                io.Float.Input("gain", default=1.4, min=0.0, max=5.0, step=0.01, tooltip="What motion is multiplied by at high noise levels. 1 changes nothing, to the bit. Above 1: more motion; too high distorts what moves, and colours. Below 1 calms. Not used while a curve is connected."),
+                io.Combo.Input("end_as", options=[SIGNAL_TO_NOISE, FRACTION, SIGMA], default=SIGNAL_TO_NOISE, tooltip="How `end` is meant. signal to noise: of the whole picture, signal / noise x the square root of its latent cells; the same for every model and size. fraction: M / T, 1 = the ordinary start. sigma: the noise level itself."),
+                io.Float.Input("end", default=3.2, min=0.0, max=20000.0, step=0.01, tooltip="The noise level down to which the gain acts; below it the prediction stays as it is. signal to noise: higher acts longer; 3.2 is sigma 5 of the demo model, about 30 of SVD at 1024 x 576, the first 7 of 40 steps of Wan 2.1 at 832 x 480 with shift 5. As a fraction or sigma: lower acts longer, 0 to the end. Longer: stronger, and harder on the picture."),
+                io.Combo.Input("shape", options=list(motion_gain.SHAPES), default="constant", tooltip="constant: the full gain down to `end`, then none. smooth: it falls to 1 around `end`, over a factor of 4 in signal to noise. Not used while a curve is connected."),
+                io.Combo.Input("reference", options=[OWN, IMAGE, MEAN], default=OWN, tooltip="The still clip from which motion is counted. own first frame: of the prediction itself (for Wan and other models whose first latent is of its own kind, worked out from the next two). image: the conditional image's latents, or `still`. mean over time: motion about the middle of the clip, for text-to-video models."),
+                io.Combo.Input("protect", options=list(motion_gain.PROTECTED), default=motion_gain.NOTHING, tooltip="What is not multiplied along with the motion: changes of brightness and colour, or of contrast too, over the whole frame. nothing: everything is."),
+                io.Float.Input("curve_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="Only with a curve: how much of the measured lack is given back. 1 = as measured, 0 = nothing, to the bit, 1.5 = half more."),
+                io.Latent.Input("still", optional=True, tooltip="For reference 'image': the picture, repeated to all frames of the clip and encoded with the model's VAE. Needed for Wan, Hunyuan 1.5 and Cosmos; others find the image themselves."),
+                io.String.Input("curve", optional=True, force_input=True, tooltip="The report of Leakage Probe: the gain follows its measured curve, level by level, instead of gain, end and shape."),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with the gain on it; with gain 1 the model as it came.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, gain, end_as, end, shape, reference, protect, curve_strength, still=None, curve=None):
+        # a wrong setting is an error here, in this node, not later in the sampler
+        checked_settings(Sampling.of(model), gain, end_as, end)
+        family = model_family(model)
+        measured = None if curve is None else motion_gain.curve_of(curve)
+        samples = None if still is None else checked_still(model, still["samples"])
+        if gain == 1 and measured is None or measured is not None and curve_strength == 0:
+            say(cls.hidden.unique_id, "the model stays as it is")
+            return io.NodeOutput(model)
+        patched = cloned(model)
+        wrapper = MotionGain(gain, end_as, end, shape, reference, protect, samples, measured, curve_strength, cls.hidden.unique_id)
+        patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
+        notes = [
+            f"{family.key}: " + (f"motion x {gain:g} at high noise levels" if measured is None else f"motion by the measured curve, its excess x {curve_strength:g}"),
+            f"still is not used with reference '{reference}'" if samples is not None and reference != IMAGE else "",
+            "gain, end and shape are not used while a curve is connected" if measured is not None else "",
+        ]
+        say(cls.hidden.unique_id, "\n".join(filter(None, notes)))
+        return io.NodeOutput(patched)
+
+
+def checked_settings(sampling, gain, end_as, end):
+    """Raises ValueError for settings that no sampler could follow."""
+    if not math.isfinite(gain) or gain < 0:
+        raise ValueError(f"the gain must be 0 or more (1 changes nothing), but {gain} was given")
+    if not math.isfinite(end) or end < 0:
+        raise ValueError(f"the end of the gain must be 0 or more, but {end} was given")
+    if end_as == FRACTION and end > 1:
+        raise ValueError(f"as a fraction the end is 0 to 1, but {end:g} was given: set end_as to '{SIGNAL_TO_NOISE}' or '{SIGMA}'")
+
+
+def checked_still(model, samples):
+    """The samples of `still`, those of the video where it has sound. Raises ValueError for another model's."""
+    video = parts_of(samples)[0]
+    latent_format = model.get_model_object("latent_format")
+    if video.shape[1] != latent_format.latent_channels:
+        raise ValueError(f"`still` has {video.shape[1]} channels, but this model's latents have {latent_format.latent_channels}: encode the picture with the model's own VAE")
+    return video
+
+
+NODES = [CILMotionGain]
