@@ -31,6 +31,7 @@ from .forward import ForwardProcess
 
 NOTHING, BRIGHTNESS, CONTRAST = "nothing", "brightness and colour", "brightness, colour and contrast"
 PROTECTED = (NOTHING, BRIGHTNESS, CONTRAST)
+PURE_NOISE = 1e-6  # a ratio of 0 counts as this one where its logarithm is taken
 FADE = 4.0  # the smooth shape falls over this factor of the signal-to-noise ratio
 
 
@@ -105,14 +106,14 @@ def picture_ratio(process: ForwardProcess, sigma: float, cells: int) -> float:
 
 
 def constant(gain: float, ratio: float, end: float) -> float:
-    """g where the ratio is at most `end`, 1 above it."""
-    return gain if ratio <= end * (1 + 1e-6) else 1.0
+    """g where the ratio is less than `end`, 1 from there on."""
+    return gain if ratio < end * (1 - 1e-6) else 1.0
 
 
 def smooth(gain: float, ratio: float, end: float) -> float:
     """g far below `end`, 1 far above it: a smoothstep in ln ratio, half way at `end`, FADE wide."""
     if not 0 < ratio < math.inf:
-        return gain if ratio <= end else 1.0
+        return gain if ratio < end else 1.0
     if not 0 < end < math.inf:
         return gain if end > 0 else 1.0
     t = min(1.0, max(0.0, 0.5 + math.log(end / ratio) / math.log(FADE)))
@@ -127,8 +128,9 @@ def measured(ratio: float, ratios: Sequence[float], slopes: Sequence[float], str
 
     Beyond the levels it stays as at the last one. least: a slope below it counts as it.
     """
-    pairs = sorted((math.log(r), max(least, s)) for r, s in zip(ratios, slopes, strict=True))
-    at = math.log(ratio) if 0 < ratio < math.inf else math.copysign(math.inf, ratio - 1)
+    ln = lambda r: math.log(max(r, PURE_NOISE))
+    pairs = sorted((ln(r), max(least, s)) for r, s in zip(ratios, slopes, strict=True))
+    at = ln(ratio)
     if at <= pairs[0][0]:
         return 1 + strength * (pairs[0][1] - 1)
     for (low, before), (high, after) in zip(pairs, pairs[1:]):

@@ -221,7 +221,7 @@ class CILMotionGain(io.ComfyNode):
             node_id="CILMotionGain",
             display_name="More Motion: Motion Gain (CIL)",
             category="image-to-video motion",
-            description="More motion, or less, from any image-to-video model: at high noise levels, where such models hold motion back, what each prediction moves away from its first frame is multiplied. Put it between the model loader and any sampler. Measured on the demo models, experimental elsewhere.",
+            description="More motion, or less, from any image-to-video model: at high noise levels, where such models hold motion back, what each prediction moves away from its first frame is multiplied. Put it between the model loader and any sampler. Experimental.",
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model. With two stages (Wan 2.2) on both, or on the first alone: it acts by noise level."),
                 io.Float.Input("gain", default=1.4, min=0.0, max=5.0, step=0.01, tooltip="What motion is multiplied by at high noise levels. 1 changes nothing, to the bit. Above 1: more motion; too high distorts what moves, and colours. Below 1 calms. Not used while a curve is connected."),

@@ -114,7 +114,9 @@ def test_sigma_5_of_256_cells_is_the_default_level():
 
 
 def test_shapes():
-    assert [motion_gain.constant(1.4, r, 3.2) for r in (0.0, 3.2, 3.3, math.inf)] == [1.4, 1.4, 1.0, 1.0]
+    assert [motion_gain.constant(1.4, r, 3.2) for r in (0.0, 3.1, 3.2, math.inf)] == [1.4, 1.4, 1.0, 1.0]
+    assert motion_gain.constant(1.4, 0.0, 0.0) == motion_gain.smooth(1.4, 0.0, 0.0) == 1.0
+    assert motion_gain.constant(1.4, 9.0, math.inf) == 1.4
     at = lambda r: motion_gain.smooth(1.4, r, 3.2)
     assert at(0.0) == 1.4 and at(math.inf) == 1.0 and at(3.2) == pytest.approx(1.2)
     assert at(3.2 / FADE**0.5) == pytest.approx(1.4) and at(3.2 * FADE**0.5) == 1.0
