@@ -1,137 +1,139 @@
-"""What the probe says of the demo models, and is its start a good one? `python run.py do bench.probe`.
+"""What the probe says of the demo models, of an exact denoiser, and whether its start is a good one: `python run.py do bench.probe`.
 
-Writes bench/results/probe_*.md: leakage on held-out clips, beside that of the data's exact
-denoiser; then clips sampled from the suggested start and from the ordinary one (more starts:
-bench.early_start). With --cost: where the time of a probe goes.
+Writes bench/results/probe.md: the verdict on each checkpoint and on the exact denoiser of the
+same clips (a mixture over CANDIDATES motions of each first frame), with a fair draw of clips and
+with those that move most; then clips sampled from the suggested start and from the ordinary one,
+pair by pair. With --cost: where the time of a probe goes.
 """
 
 import argparse
-import statistics
 import time
 
 import torch
 
-from ..cil import flow
+from ..cil import calibration
 from ..demo import latents, scenes
-from ..nodes import probe
-from ..nodes.host.evaluation import SamplingContext
+from ..demo.clips import DemoClips
+from ..nodes import calibrate, probe, verdict
 from ..nodes.host.sampling import Sampling
 from . import sampling
 
-LEVELS, DRAWS = 10, 2
-OTHER = "another heading"  # a true second clip; the others are made from the first
+LEVELS, PAIRS = 12, 2
+CANDIDATES = 200  # motions of the exact denoiser's mixture
+MANY = 8  # times as many clips as are probed, of which those that move most are chosen
 
 
-class ExactContext:
-    """The exact denoiser of one scene's data in the place of a model's SamplingContext."""
+class Exact:
+    """The exact denoiser of one scene's data, among CANDIDATES equally likely motions of its first frame."""
 
-    def __init__(self, model, scene):
-        self.model = model
-        self.candidates = torch.stack([latents.encode(scenes.render(s))[0] for s in scenes.headings(scene)])[:, None]
+    def __init__(self, scene, seed):
+        motions = scenes.motions(scene, CANDIDATES, torch.Generator().manual_seed(seed))
+        self.candidates = torch.stack([latents.encode(scenes.render(m)) for m in motions])  # [k, 1, T, 4, h, w]
 
-    def run(self, samples, sigmas, work):
-        def denoise(xs, sigma):
-            return [scenes.exact_denoised(x[None], sigma, self.candidates)[0] for x in xs]
-
-        work(denoise, samples * latents.SCALE)
+    def __call__(self, xs, sigma):
+        return [scenes.exact_denoised(x[None], sigma, self.candidates)[0] for x in xs]
 
 
-def two_clips(scene, control):
-    """A scene's clip and one that begins with the same frame, as a LATENT holds them."""
-    clip = scenes.render(scene)
-    if control == OTHER:
-        second = scenes.render(scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS))
-    else:
-        second = probe.second_of(clip, control, 1)
-    return tuple(latents.encode(c)[0] / latents.SCALE for c in (clip, second))
+def exact_evidence(clips, which, process, sigmas):
+    """As calibrate.calibrate, with the exact denoiser in the model's place."""
+    evidence = calibration.Evidence(process, sigmas, 2 * PAIRS)
+    for index in which:
+        scene = clips.scenes[index : index + 1]
+        x0 = latents.encode(scenes.render(scene))[0]  # [T, 4, h, w]
+        evidence.add(*calibration.measure(Exact(scene, index), process, x0, sigmas, PAIRS, index + 1, lambda x: x.movedim(1, 0)))
+    return evidence
+
+
+def chosen(clips, count, most):
+    """Which clips: the first `count`, or of MANY times as many those that travel farthest."""
+    return scenes.travel(clips.scenes).topk(count).indices.tolist() if most else list(range(count))
 
 
 @torch.inference_mode()
-def leakages(demo, pictures, control):
-    """-> [(leakage, suggested sigma) of the model], [leakage of the exact denoiser], a clip each."""
-    host = Sampling.of(demo.model)
-    levels = probe.levels_between(host, LEVELS, 0.0, 1.0)
-    ours, exact = [], []
-    for i in range(len(pictures)):
-        scene = pictures[i : i + 1]
-        a, b = two_clips(scene, control)
-        positive, _, _ = demo.conditioning(scene)
-        for context, into in ((SamplingContext(demo.model, positive, None, 1.0, i), ours), (ExactContext(demo.model, scene), exact)):
-            found = probe.measure(context, host.process, a, b, levels, i, DRAWS, lambda: None)
-            into.append(probe.verdict(found, host, control != OTHER)[:2])
-    return ours, [leak for leak, _ in exact]
+def findings(count, most, checkpoints):
+    """-> {name: verdict.Finding}, of each checkpoint and of the exact denoiser on the same clips."""
+    found = {}
+    for name in checkpoints:
+        demo = sampling.Demo(name)
+        host = Sampling.of(demo.model)
+        levels = calibrate.levels_of(host, LEVELS, 0.0, 1.0)
+        clips = DemoClips(demo.clip_vision, count * MANY, 0)
+        which, sigmas = chosen(clips, count, most), [s for _, s in levels]
+        if not found:
+            found["exact denoiser"] = verdict.Finding(exact_evidence(clips, which, host.process, sigmas), host, levels)
+        evidence = calibrate.calibrate(demo.model, clips, which, sigmas, PAIRS, 0, 0, lambda *_: None)
+        found[name] = verdict.Finding(evidence, host, levels)
+        print(name, found[name].sentence, *found[name].details, sep="\n", flush=True)
+    return found
 
 
-def report(demo, bucket, clips, images, seeds, dis):
-    lines = [f"## Motion bucket {bucket}", "", "| second clip | leakage of the model | of the exact denoiser | suggested start (sigma), median |", "|---|---|---|---|"]
-    starts = {None: "the ordinary one, 700"}
-    for control in (OTHER, probe.HALF_SPEED, probe.FROZEN):
-        ours, exact = leakages(demo, sampling.held_out(clips, bucket), control)
-        suggested = statistics.median(s for _, s in ours)
-        cells = [sampling.pm(values) for values in ([leak for leak, _ in ours], exact)]
-        lines.append(f"| {control} | {cells[0]} | {cells[1]} | {suggested:.3g} |")
-        print(bucket, lines[-1], flush=True)
-        if suggested < Sampling.of(demo.model).sigma_max:
-            starts[suggested] = f"{suggested:.3g}, suggested with: {control}"
-    lines += ["", f"| start (sigma) | {sampling.COLUMNS} | {sampling.GAIN} |", "|---|---|---|---|---|---|"]
-    ordinary = None
-    for sigma, name in starts.items():
-        columns = sampling.from_start(demo, sampling.held_out(images, bucket), seeds, sigma, True, dis)
-        ordinary = ordinary or columns
-        lines.append(f"| {name} | {' | '.join(map(sampling.pm, columns))} | {sampling.gain(columns, ordinary)} |")
-        print(bucket, lines[-1], flush=True)
+def tables(found):
+    """The findings as lines of markdown."""
+    lines = []
+    for name, finding in found.items():
+        lines += ["", f"**{name}**: {finding.sentence} {' '.join(finding.details)}", "", *finding.table()]
+    return lines
+
+
+def gains(found, pictures, seeds):
+    """Travel from the ordinary and from the suggested start, pair by pair -> lines of markdown."""
+    lines = ["", "| model | start (sigma) | travel, ordinary start (px) | from the suggested start | gain | distance to a true clip, then |", "|---|---|---|---|---|---|"]
+    for name, finding in found.items():
+        if finding.start >= finding.sampling.sigma_max or name == "exact denoiser":
+            lines.append(f"| {name} | the ordinary one | | | | |")
+            continue
+        demo, held_out = sampling.Demo(name), sampling.held_out(pictures)
+        before, after = (sampling.from_start(demo, held_out, seeds, sigma, True) for sigma in (None, finding.start))
+        travels = [[clip.travel for clip in clips] for clips in (before, after)]
+        distances = [sampling.mean_and_error([clip.distance for clip in clips])[0] for clips in (before, after)]
+        gain = sampling.pm([b - a for a, b in zip(*travels)])
+        lines.append(f"| {name} | {finding.start:.3g} | {sampling.pm(travels[0])} | {sampling.pm(travels[1])} | {gain} | {distances[0]:.3f}, {distances[1]:.3f} |")
+        print(lines[-1], flush=True)
     return lines
 
 
 def cost():
-    """Print where the time of one probe goes: the model, and everything else of the node."""
+    """Print where the time of one probe of 4 clips goes: the model, and everything else."""
     import comfy.patcher_extension
 
-    demo, scene = sampling.Demo("healthy"), sampling.held_out(1, sampling.BUCKETS[-1])
-    inside = []
+    demo, inside, rows = sampling.Demo("healthy"), [], []
 
-    def timed(executor, *args, **kwargs):
+    def timed(executor, x, *args, **kwargs):
         began = time.perf_counter()
         try:
-            return executor(*args, **kwargs)
+            return executor(x, *args, **kwargs)
         finally:
             inside.append(time.perf_counter() - began)
+            rows.append(len(x) // scenes.FRAMES)
 
     model = demo.model.clone()
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "timed", timed)
-    positive, _, _ = demo.conditioning(scene)
-    clip = scenes.render(scene)[0].movedim(1, -1)
-    node = probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
-    settings = dict(control=probe.HALF_SPEED, cfg=1.0, levels=LEVELS, from_fraction=0.0, to_fraction=1.0, draws=DRAWS, seed=0, flow="DIS (OpenCV)")
+    clips, node = DemoClips(demo.clip_vision, 4, 0), probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
+    settings = {"control": probe.FROZEN, "cfg": 1.0, "levels": LEVELS, "from_fraction": 0.0, "to_fraction": 1.0, "draws": PAIRS, "seed": 0, "flow": "DIS (OpenCV)", "clips": clips, "motion_bucket_id": 0}
     with torch.inference_mode():
-        for name, source in (("latent, no pictures", {"latent": {"samples": demo.vae.encode(clip)}}), ("images, sheet and flow", {"images": clip, "vae": demo.vae})):
-            inside.clear()
-            began = time.perf_counter()
-            node.execute(model, positive, **settings, **source)
-            whole = time.perf_counter() - began
-            print(f"{name}: {whole:.2f} s, of which the model {sum(inside):.2f} s in {len(inside)} calls, everything else {whole - sum(inside):.2f} s")
+        began = time.perf_counter()
+        node.execute(model, **settings)
+        whole = time.perf_counter() - began
+    print(f"4 clips x {LEVELS} levels x {PAIRS} pairs x 2 = {4 * LEVELS * PAIRS * 2} evaluations, {sum(rows)} made: {whole:.2f} s, of which the model {sum(inside):.2f} s, everything else {whole - sum(inside):.2f} s")
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", choices=["leaking", "healthy"], action="append", help="default: both")
-    parser.add_argument("--bucket", type=int, action="append", help=f"motion of the clips; default: {sampling.BUCKETS}")
-    parser.add_argument("--clips", type=int, default=8, help="held-out clips that are probed")
-    parser.add_argument("--images", type=int, default=4, help="pictures that are animated from each start")
-    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=8, help="clips that are probed")
+    parser.add_argument("--pictures", type=int, default=4, help="pictures that are animated from each start; 0 = none")
+    parser.add_argument("--seeds", type=int, default=4, help="clips of each picture")
+    parser.add_argument("--fair-only", action="store_true", help="leave out the clips chosen for much motion")
     parser.add_argument("--cost", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.cost:
+    o = parser.parse_args(arguments)
+    if o.cost:
         return cost()
-    for checkpoint in options.checkpoint or ("leaking", "healthy"):
-        print(checkpoint, flush=True)
-        demo, dis = sampling.Demo(checkpoint), flow.dis()
-        lines = [
-            f"# The probe on the demo model *{checkpoint}*",
-            "",
-            f"`python run.py do bench.probe`: {options.clips} held-out clips, {LEVELS} levels, {DRAWS} draws; then {options.seeds} seeds of {options.images} pictures, "
-            f"{sampling.STEPS} Euler steps, Karras, CFG 1. Mean ± standard error. Demo models on demo data; see demo/README.md.",
-        ]
-        for bucket in options.bucket or sampling.BUCKETS:
-            lines += ["", *report(demo, bucket, options.clips, options.images, options.seeds, dis)]
-        sampling.write_result(f"probe_{checkpoint}.md", lines)
+    names = o.checkpoint or ["leaking", "healthy"]
+    lines = ["# The probe on the demo models", "", f"`python run.py do bench.probe`: {o.clips} clips, {LEVELS} levels, {PAIRS} pairs of noises. Demo models on demo data.", "", "## A fair draw of clips"]
+    fair = findings(o.clips, False, names)
+    lines += tables(fair)
+    if o.pictures:
+        lines += ["", f"Sampled from there, {o.pictures} held-out pictures, {o.seeds} seeds each, {sampling.STEPS} Euler steps, Karras, CFG 1; mean ± standard error:", *gains(fair, o.pictures, o.seeds)]
+    if not o.fair_only:
+        lines += ["", f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that travel farthest", "", "A biased draw: here a leak may be seen where there is none.", *tables(findings(o.clips, True, names))]
+    sampling.write_result("probe.md", lines)

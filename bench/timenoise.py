@@ -17,8 +17,9 @@ import torch
 
 from ..cil import flow, motion, probe
 from ..cil.timenoise import TimeNoise
-from ..cil.training import Clip, Recipe
+from ..cil.training import Recipe
 from ..demo import latents, model, scenes
+from ..demo.clips import DemoClips
 from ..demo.train import NOISE
 from ..nodes import probe as probe_nodes
 from ..nodes.host.evaluation import SamplingContext
@@ -31,29 +32,6 @@ FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)  # levels of the o
 STARTS = (("full start", None), ("Analytic-Init", 50.0))  # sigma_M
 SWEEP = [(5.0, b) for b in (2.0, 5.0, 15.0, 50.0)] + [(a, 5.0) for a in (1.0, 20.0)]  # (a, beta_m)
 COLUMNS = ("speed / asked", "speed error (px/frame)", "motion score", "first frame's distance to the image", "distance to nearest true clip")
-
-
-class DemoClips:
-    """The demo's world as a prepared data set: each clip is rendered when it is asked for."""
-
-    settings = {"fps": scenes.FPS}
-
-    def __init__(self, clip_vision, n, seed):
-        self.clip_vision = clip_vision
-        self.scenes = scenes.sample(n, torch.Generator().manual_seed(3_000_000_019 + seed))
-        self.names = [f"{seed}-{i}" for i in range(n)]
-        self.motion = self.scenes.bucket.tolist()
-        self.shape = tuple(self[0].latents.shape)
-
-    def __len__(self):
-        return len(self.names)
-
-    @torch.no_grad()
-    def __getitem__(self, i):
-        pixels = scenes.render(self.scenes[i : i + 1])[0]
-        code = latents.encode(pixels)
-        embed = self.clip_vision.encode_image(pixels[:1].movedim(1, -1)).image_embeds.cpu()
-        return Clip(code.movedim(0, 1), code[0] / latents.SCALE, embed, self.motion[i])
 
 
 def tuned(o, checkpoint, noise, seed):

@@ -38,6 +38,8 @@ CONFIDENCE = 0.99  # of one side of the band: where it leaves 0, chance does so 
 LEAST = 0.05  # a leakage that is worth a cure
 FEWEST = 4  # clips below which nothing is judged
 IN_SPAN = 0.05  # share of the clips' motion that the motions of the picture must hold to be the judge
+FROM_NOISE = 0.01  # signal over noise up to which a prediction follows from the picture alone
+LEVELLED = 0.1  # share of the mean expected motion up to which clips count alike
 HIDDEN = 0.5  # a leakage that must not go unseen: else nothing is said
 DEAREST = 0.01  # nats a value that an early start may cost; of latents with variance 1 at sigma 7
 
@@ -46,8 +48,8 @@ DEAREST = 0.01  # nats a value that an early start may cost; of latents with var
 
 
 def inner_products(move: torch.Tensor, predicted: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """m = X_0 - y, p = D - y, f = x - alpha y, [..., d] -> <m, p>, <p, p>, <m, f>, <p, f>: [..., 4]."""
-    pairs = ((move, predicted), (predicted, predicted), (move, seen), (predicted, seen))
+    """m = X_0 - y, p = D - y, f = x - alpha y, [..., d] -> <m, p>, <p, p>, <m, f>, <p, f>, <m, m>: [..., 5]."""
+    pairs = ((move, predicted), (predicted, predicted), (move, seen), (predicted, seen), (move, move))
     return torch.stack([(a * b).sum(-1) for a, b in pairs], -1)
 
 
@@ -56,7 +58,7 @@ class Evidence:
     """The sums of a probe, to which clips are added one at a time.
 
     levels: falling sigmas; process; evaluations: noises a clip and level; products {view: a
-    list over clips of [levels, 4]}, see `inner_products`; dims {view: its dimension}; moments:
+    list over clips of [levels, 5]}, see `inner_products`; dims {view: its dimension}; moments:
     for each clip the sums over its latents (values, squares, number).
     """
 
@@ -85,14 +87,22 @@ class Evidence:
         self.moments.append(moments)
 
     def view(self, name: str) -> torch.Tensor | None:
-        """[levels, clips, 4] of a view that every clip has, or None."""
+        """[levels, clips, 5] of a view that every clip has, or None."""
         found = self.products.get(name, [])
         return torch.stack(found, 1) if found and len(found) == self.clips else None
 
     def judge(self) -> str:
         """The view that is judged by: the motions of the picture, where they hold enough of the clips' motion."""
         inside, whole = self.view(MOTIONS), self.view(WHOLE)
-        return MOTIONS if inside is not None and float(inside[-1, :, 2].sum()) > IN_SPAN * float(whole[-1, :, 2].sum()) else WHOLE
+        if inside is None:
+            return WHOLE
+        share = lambda view: float(view[-1, :, 4].sum())
+        return MOTIONS if share(inside) > IN_SPAN * share(whole) else WHOLE
+
+    def error(self, level: int) -> float:
+        """Root of the mean square of D - X_0 at a level, over the clips."""
+        own, square, _, _, moved = self.view(WHOLE)[level].mean(0).tolist()
+        return math.sqrt(max(moved - 2 * own + square, 0.0) / self.dims[WHOLE])
 
     def curve(self, name: str) -> "Curve":
         """The leakage in a view."""
@@ -121,7 +131,7 @@ def measure(
     still = clip[:, :1].expand_as(clip)
     views = Views(still)
     move = views(clip - still)
-    sums = {name: torch.zeros(len(levels), 4, dtype=torch.float64) for name in move}
+    sums = {name: torch.zeros(len(levels), 5, dtype=torch.float64) for name in move}
     for level, sigma in enumerate(levels):
         signal = float(process.signal(sigma))
         for pair in range(pairs):
@@ -152,24 +162,36 @@ class Curve:
     low: torch.Tensor
     high: torch.Tensor
 
-    @property
-    def slope(self) -> torch.Tensor:
-        """1 / (1 - l): by how much the predicted motion would have to be multiplied."""
-        return 1 / (1 - self.leakage)
+
+def weights(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """How much each clip counts at each level, [levels, ..., clips], mean 1: the less, the more motion is expected of it.
+
+    Else a few clips with much motion would be the only voters. What is expected is what the
+    model predicts from pure noise, which the picture gives, so Eq. 1 holds; X_0 and the noise
+    of the level itself must have no say.
+    """
+    ratios = (signal / noise).flatten().tolist()
+    if len(ratios) < 2 or ratios[1] > FROM_NOISE:
+        return torch.ones_like(products[..., 1])
+    expected = torch.cat([products[1:2, ..., 1], products[:1, ..., 1].expand(len(ratios) - 1, *products.shape[1:-1])])
+    w = 1 / (LEVELLED + expected / expected.mean(-1, keepdim=True).clamp(min=1e-300))
+    return w / w.mean(-1, keepdim=True)
 
 
 def leakage(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, dim: int, evaluations: int) -> Curve:
-    """Eq. 2 over clips, with a band. products [levels, ..., clips, 4]; signal, noise [levels].
+    """Eq. 2 over clips, with a band. products [levels, ..., clips, 5]; signal, noise [levels].
 
     dim: of the view; evaluations: noises a clip, of both signs. The band is Fieller's for the
     ratio of two means over clips, by Student's t: the set of l at which the mean of
     <D - y, f> - (1 - l) <X_0 - y, f> is not told from 0. (The percentile bootstrap over 8
-    clips is too narrow: it leaves out the truth five times too often.) An answer that none of the evaluations gave may still be one
-    evaluation's share of the truth, so the deviation is never taken for less than that.
+    clips is too narrow: it leaves out the truth five times too often.) An answer that none of
+    the evaluations gave may still be one evaluation's share of the truth, so the deviation is
+    never taken for less than that.
     """
     clips = products.shape[-2]
     shape = [-1] + [1] * (products.ndim - 3)
     signal, noise = signal.view(shape), noise.view(shape)
+    products = products * weights(products, signal, noise)[..., None]
     mean_seen = products[..., 2].mean(-1)  # alpha E ||X_0 - y||^2
     c = mean_seen / (signal * mean_seen + noise**2 * dim)  # of the plainest observer, the best in the mean square
     whole = products[..., 0] + c[..., None] * products[..., 2]  # <X_0 - y, f>
@@ -200,14 +222,6 @@ def leaking(curve: Curve) -> list[bool]:
     sure = [low > 0 and l >= LEAST for low, l in zip(curve.low.tolist(), curve.leakage.tolist())]
     beside = lambda i: any(0 <= j < len(sure) and sure[j] for j in (i - 1, i + 1))
     return [s and beside(i) for i, s in enumerate(sure)]
-
-
-def start_cost(process: ForwardProcess, sigma: float, variance: float) -> float:
-    """The most that a Gaussian start at `sigma` can differ from the data's own x_M: KL, in nats a value.
-
-    1/2 ln(1 + variance signal^2 / noise^2): Prop. 1's minimum, for data without any spread.
-    """
-    return 0.5 * math.log1p(variance * float(process.signal(sigma)) ** 2 / float(process.noise(sigma)) ** 2)
 
 
 def excess(curve: Curve) -> bool:

@@ -1,4 +1,4 @@
-"""The leakage probe: what a model reads out of a noisy clip, level by level (Sec. 3.1, Eq. 4).
+"""Sensitivity: what a model reads out of a noisy clip, level by level (Sec. 3.1, Eq. 4).
 
 `denoise(x, sigma)` is any model's prediction of the clean clip, `process` its forward
 process. Tensors are whole clips; leading dimensions do not matter.
@@ -7,8 +7,9 @@ The paper's Fig. 2 shows one-step predictions that lose their motion as t grows.
 proves nothing: the exact posterior mean loses it too, since at large t the noisy clip says
 nothing. So two clips that begin with the same picture are corrupted by the same noise, and
 the question is how much of their difference comes through (`responsiveness`); the picture
-is the same for both, so whatever comes through was read from the noisy clip. It is held
-against an ideal observer of just these two clips (`readable`).
+is the same for both, so whatever comes through was read from the noisy clip. Beside it
+stands an ideal observer of just these two clips (`readable`): a picture, not a verdict,
+since a model of real data reckons with more than two. The verdict is calibration's.
 """
 
 import math
@@ -70,33 +71,6 @@ def readable(process, sigma, a, b):
     z, weight = np.polynomial.hermite_e.hermegauss(80)
     argument = np.clip(s * s / 2 + s * z, -700, 700)
     return float(2 * (weight / weight.sum() / (1 + np.exp(-argument))).sum() - 1)
-
-
-def leakage(responses, readables):
-    """The share of what can be read that the model does not read: 0 = reads all, 1 = copies its image.
-
-    responses, readables: one figure a level. Levels at which nothing can be read have no say.
-    """
-    can = sum(readables)
-    if can < 0.05:
-        raise ValueError("at none of these noise levels can the two clips be told apart: probe lower levels, or a clip that moves more")
-    return min(1.0, max(0.0, 1 - sum(responses) / can))
-
-
-def first_level_that_reads(sigmas, responses, share):
-    """The highest sigma at which the model reads `share` of the difference; None if it never does.
-
-    sigmas fall. Between two levels the crossing is interpolated in ln sigma.
-    """
-    for i, (sigma, response) in enumerate(zip(sigmas, responses)):
-        if response < share:
-            continue
-        if i == 0:
-            return sigma
-        above, before = sigmas[i - 1], responses[i - 1]
-        t = (share - before) / (response - before)
-        return math.exp(math.log(above) + t * (math.log(sigma) - math.log(above)))
-    return None
 
 
 def slowed(clip, frames_dim):

@@ -1,11 +1,14 @@
 """Pictures that nodes show: captions, contact sheets. PIL, which the host has."""
 
+import math
+
 import numpy as np
 import torch
 
 from ..cil import flow
 
 PAPER, INK = (250, 250, 250), (20, 20, 20)
+THUMBNAIL = 256  # pixels, the most that a frame in a sheet is wide
 
 
 def captioned(image, text, width=None):
@@ -66,14 +69,24 @@ def side_by_side(clips, captions):
     return torch.stack([torch.cat([torch.cat([at(c, t) for c in clips], 1), bars]) for t in range(length)])
 
 
+def film_strip(clip, text, frames=6, width=None):
+    """`frames` thumbnails of a clip side by side with a caption under them -> [h, w, 3]. width: of one."""
+    at = torch.linspace(0, len(clip) - 1, frames).round().long()
+    clip = clip[at][..., :3]
+    width = width or min(clip.shape[2], THUMBNAIL)
+    thumbnails = same_size(clip, max(1, round(clip.shape[1] * width / clip.shape[2])), width)
+    return captioned(torch.cat(list(thumbnails), 1), text, width * frames)
+
+
 def film_strips(clips, captions, frames=6):
-    """One row a clip, `frames` of its frames, the caption under each row -> IMAGE [1, H, W, 3]."""
-    h, w = clips[0].shape[1:3]
-    rows = []
-    for clip, text in zip(clips, captions):
-        at = torch.linspace(0, len(clip) - 1, frames).round().long()
-        rows.append(captioned(torch.cat(list(same_size(clip, h, w)[at]), 1), text, w * frames))
-    return torch.cat(rows)[None]
+    """One row a clip, all of the first one's width -> IMAGE [1, H, W, 3]."""
+    width = min(clips[0].shape[2], THUMBNAIL)
+    return stacked([film_strip(clip, text, frames, width) for clip, text in zip(clips, captions)])
+
+
+def stacked(strips):
+    """Strips of one width under each other -> IMAGE [1, H, W, 3]."""
+    return torch.cat(strips)[None]
 
 
 def heat(values):
@@ -133,32 +146,70 @@ def figure_picture(figure):
     return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).float()[None] / 255
 
 
-def probe_plot(found, start, title):
-    """What a probe measured, against M / T -> IMAGE; without matplotlib a note that says so."""
+WORDS = ((0.01, "nearly pure noise"), (0.1, "what moves where"), (1.0, "shapes"), (math.inf, "detail"))  # up to a signal-to-noise ratio
+
+
+def probe_plot(found, sensitivity=None):
+    """A probe's curve with its band, the sentence above it and a line at the start -> IMAGE.
+
+    found: verdict.Finding; sensitivity: of one clip, (read, readable) a level, drawn below it.
+    Without matplotlib a note that says so.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return captioned(torch.ones(32, 768, 3), f"{title}. For a plot: pip install matplotlib in ComfyUI's Python")[None]
-    figure = Figure(figsize=(9, 5.4), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    fractions = [f for f, _ in found.levels]
-    for name, label, colour in (("response", "read by the model", "tab:red"), ("gain", "motion predicted (latent gain; the truth is 1)", "tab:blue")):
-        mean, spread = np.array(found.mean(name)), np.array(found.spread(name))
-        axes.plot(fractions, mean, "o-", color=colour, label=label)
-        axes.fill_between(fractions, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(fractions, found.mean("readable"), "--", color="black", label="readable by an ideal observer")
-    axes.axhline(1, color="grey", linewidth=0.8)
-    if found.true_score:
-        axes.plot(fractions, [s / found.true_score for s in found.scores], ":", color="tab:green", label="motion score / true motion score (flow)")
-    at = next((f for f, s in found.levels if s <= start), fractions[-1])
-    if start < max(s for _, s in found.levels):
-        axes.axvline(at, color="tab:red", linewidth=0.8, linestyle="-.", label="suggested start")
-    axes.set_xlabel("M / T, with sigma below")
-    axes.set_xticks(fractions, [f"{f:.2f}\n{s:.3g}" for f, s in found.levels], fontsize=8)
-    axes.set_ylim(-0.1, max(1.3, *found.mean("gain")) + 0.05)
-    axes.legend(fontsize=8)
-    axes.set_title("\n".join(_wrapped(title, 110)), fontsize=9)
+        return captioned(torch.ones(32, 768, 3), f"{found.sentence} For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    figure = Figure(figsize=(9, 6.2 if sensitivity is None else 8.6), dpi=110, layout="constrained")
+    axes = figure.subplots(1 if sensitivity is None else 2, squeeze=False, height_ratios=None if sensitivity is None else [3, 2])[:, 0]
+    _leakage_axes(axes[0], found)
+    if sensitivity is not None:
+        _sensitivity_axes(axes[1], found, *sensitivity)
+    figure.suptitle("\n".join(_wrapped(found.sentence, 52)), fontsize=17, fontweight="bold")
+    figure.supxlabel("\n".join(line for text in found.details for line in _wrapped(text, 125)), fontsize=8)
     return figure_picture(figure)
+
+
+def _level_axis(axes, found):
+    """Levels by their signal-to-noise ratio, in sigma and as the host's percent, and in words."""
+    ratios = [found.ratio(s) for _, s in found.chosen]
+    axes.set_xscale("log")
+    axes.set_xlim(ratios[0] * 0.8, ratios[-1] * 1.25)
+    axes.minorticks_off()
+    axes.set_xticks(ratios, [f"{s:.3g}\n{1 - f:.3f}\n{r:.2g}" for (f, s), r in zip(found.chosen, ratios)], fontsize=8)
+    axes.set_xlabel("noise level: sigma, the host's percent, signal to noise", fontsize=9)
+    return ratios
+
+
+def _leakage_axes(axes, found):
+    ratios, curve = _level_axis(axes, found), found.curve
+    to_percent = lambda values: 100 * values.clamp(-10, 10).numpy()
+    if found.evidence.clips > 1:
+        axes.fill_between(ratios, to_percent(curve.low), to_percent(curve.high), color="tab:red", alpha=0.2, linewidth=0, label="band: chance leaves it on either side at 1 level in 100")
+    axes.plot(ratios, to_percent(curve.leakage), "o-", color="tab:red", label="motion missing from the model's prediction")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylim(-55, 105)
+    axes.set_ylabel("motion missing, %  (0 = none, 100 = a still)")
+    if found.start < found.sampling.sigma_max:
+        axes.axvline(found.ratio(found.start), color="tab:blue", linewidth=2, linestyle="--", label=f"suggested start: sigma {found.start:.3g}")
+    left, (low, high) = 0.0, axes.get_xlim()
+    for upto, word in WORDS:
+        begin, end = max(left, low), min(upto, high)
+        if end > begin * 1.3:
+            axes.text(math.sqrt(begin * end), 97, word, ha="center", va="center", fontsize=9, color="grey")
+            if end < high:
+                axes.axvline(end, color="grey", linewidth=0.5, alpha=0.5)
+        left = upto
+    axes.legend(fontsize=8, loc="lower left")
+
+
+def _sensitivity_axes(axes, found, read, readable):
+    ratios = _level_axis(axes, found)
+    axes.plot(ratios, readable, "--", color="black", label="read by an ideal observer of these two")
+    axes.plot(ratios, read, "o-", color="tab:green", label="read by the model")
+    axes.set_ylim(-0.1, 1.15)
+    axes.set_ylabel("of the difference of two clips")
+    axes.set_title("Sensitivity, which is no measure of leakage", fontsize=9)
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def _wrapped(text, width):

@@ -236,15 +236,16 @@ def demo_probe():
     g = Graph("demo_probe", "The probe decides where the demo starts")
     g.note(
         "## Where should this model start?\n\n"
-        "**Leakage Probe** takes two true clips with the same first frame and looks, level by level, how much of what tells them apart the model reads out of the noisy clip. "
-        "From that follows a start, which goes straight into **Early Start**.\n\n"
-        "Try a faster motion, in both nodes with `motion_bucket_id`: the suggestion rises with it, and where a model leaks little (*healthy* at 200) the probe leaves its start at 1.",
-        (380, 240),
+        "**Leakage Probe** shows the model noisy versions of several true clips, each with its own first frame, and looks at which noise levels it predicts too little motion. "
+        "Its sentence stands above the plot, and the start that it suggests goes straight into **Early Start**.\n\n"
+        "Clips of your own come from *Prepare Clips*. More clips make it surer: `count` in *Demo Clips* and `most_clips`. Try the checkpoint *healthy*.",
+        (380, 260),
     )
     loader, scene, cond = _demo_source(g, "leaking")
+    clips = g.node("CILDemoClips", clip_vision=loader["clip_vision"], count=16)
     g.column()
     probe = g.node(
-        "LeakageProbe", model=loader["model"], positive=cond["positive"], images=scene["true_clip"], second_images=scene["other_clip"], vae=loader["vae"], draws=4, size=(420, 760)
+        "LeakageProbe", model=loader["model"], vae=loader["vae"], clips=clips["clips"], draws=2, motion_bucket_id=0, size=(460, 820)
     )
     g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
     g.column()
@@ -262,30 +263,19 @@ def svd_probe():
     g = Graph("svd_probe", "SVD with the probe deciding the start")
     g.note(
         "## The probe decides the start\n\n"
-        "1. Choose a short video with visible motion, of the kind you want to make.\n"
-        "2. Its first frame is the picture. The probe compares what the model reads out of the noisy video with what could be read, "
-        "and suggests a start.\n"
-        "3. The same picture is animated from that start.\n\n"
+        "1. Write the path of a folder of videos into **Prepare Clips**: 16 or more, of the kind that the model was made for, not picked for their motion. They are prepared once.\n"
+        "2. **Leakage Probe** looks at which noise levels the model predicts too little motion, says so in a sentence, and suggests a start; where nothing is proved the ordinary one stays.\n"
+        "3. Your picture is animated from there.\n\n"
         "Models: `svd_xt.safetensors` in `models/checkpoints`.",
-        (370, 280),
+        (370, 330),
     )
-    loader = g.node("ImageOnlyCheckpointLoader", ckpt_name=SVD_XT["name"], models=[SVD_XT], size=(370, 100))
-    video = g.node("LoadVideo", file="clip.mp4", size=(370, 320))
+    loader, cond, guided = _svd_source(g)
     g.column()
-    parts = g.node("GetVideoComponents", video=video["VIDEO"])
-    frames = g.node("ImageFromBatch", image=parts["images"], batch_index=0, length=25)
-    sized = g.node("ImageScale", image=frames["IMAGE"], upscale_method="lanczos", width=1024, height=576, crop="center")
-    first = g.node("ImageFromBatch", title="First frame", image=sized["IMAGE"], batch_index=0, length=1)
-    g.column()
-    cond = g.node(
-        "SVD_img2vid_Conditioning", clip_vision=loader["CLIP_VISION"], init_image=first["IMAGE"], vae=loader["VAE"],
-        width=1024, height=576, video_frames=25, motion_bucket_id=127, fps=6, augmentation_level=0.0,
+    clips = g.node(
+        "CILPrepareClips", model=loader["MODEL"], vae=loader["VAE"], clip_vision=loader["CLIP_VISION"], folder="", name="probe_clips", frames=25, fps=6.0, width=1024, height=576, flow="none", size=(370, 420),
     )  # fmt: skip
-    probe = g.node(
-        "LeakageProbe", model=loader["MODEL"], positive=cond["positive"], images=sized["IMAGE"], vae=loader["VAE"], levels=8, size=(420, 760)
-    )
+    probe = g.node("LeakageProbe", model=loader["MODEL"], vae=loader["VAE"], clips=clips["clips"], draws=2, size=(460, 820))
     g.column()
-    guided = g.node("VideoLinearCFGGuidance", model=loader["MODEL"], min_cfg=1.0)
     early = g.node("CILEarlyStart", model=guided["MODEL"], start_as="sigma", start=probe["start_sigma"])
     sampled = _ksampler(g, early["model"], cond, steps=20, cfg=2.5)
     g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))

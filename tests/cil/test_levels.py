@@ -1,5 +1,6 @@
 """Levels by their signal-to-noise ratio."""
 
+import itertools
 import math
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_ratio_beyond_the_model_gives_its_ends():
 def test_levels_are_even_in_the_logarithm_of_the_ratio(process, sigma_of):
     found = levels.evenly(process, sigma_of, 9, 0.0, 1.0)
     ratios = [levels.signal_to_noise(process, s) for _, s in found]
-    steps = [math.log(b / a) for a, b in zip(ratios, ratios[1:])]
+    steps = [math.log(b / a) for a, b in itertools.pairwise(ratios)]
     assert len(found) == 9 and steps == pytest.approx([steps[0]] * 8, rel=1e-3)
     assert ratios[0] == pytest.approx(max(levels.PURE_NOISE, levels.signal_to_noise(process, sigma_of(1.0))), rel=1e-3)
     assert ratios[-1] == pytest.approx(levels.CLEAR, rel=1e-3)

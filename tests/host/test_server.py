@@ -102,7 +102,7 @@ def outputs_of(entry, prompt, kind):
 
 def test_the_probe_decides_the_start(host, root):
     prompt = shorter(prompt_of(root, "demo_probe"))
-    nodes_of(prompt, "LeakageProbe")[0]["inputs"] |= {"levels": 3, "draws": 1}
+    nodes_of(prompt, "LeakageProbe")[0]["inputs"] |= {"levels": 3, "draws": 1, "most_clips": 4}
     entry = host.run(prompt)
     assert run.error_of(entry) is None
     plot = Image.open(io.BytesIO(host.fetch(outputs_of(entry, prompt, "LeakageProbe")["images"][0])))

@@ -58,12 +58,13 @@ def probe(demo, **changes):
     if "images" in changes or "second_images" in changes:
         given["vae"] = vae
     given |= changes
-    plot, sheet, sigma, fraction, report = run(LeakageProbe, **given)
+    plot, sheet, sigma, fraction, report, curve = run(LeakageProbe, **given)
+    assert json.loads(curve) == json.loads(report)["curve"]
     return plot, sheet, sigma, fraction, json.loads(report)
 
 
 def figures(report):
-    return [value for level in report["levels"] for value in (level["read"], level["gain"])]
+    return [value for level in report["levels"] for value in (level["read"], level["gain"], level["leakage"])]
 
 
 def test_all_outputs(demos, clip):
@@ -75,6 +76,12 @@ def test_all_outputs(demos, clip):
     assert report["flow"] == DIS and report["true_motion_score"] > 1
     assert all(level["read_sd"] > 0 for level in report["levels"])
     assert report["levels"][-1]["readable"] > 0.9
+    # one clip: a curve and no verdict
+    assert report["clips"] == 1 and not report["judged"] and report["leakage"] is None and fraction == 1.0
+    assert "proves nothing" in report["verdict"] and report["curve"]["slope"] == [1.0, 1.0, 1.0]
+    assert [round(level["percent"] + level["fraction"], 6) for level in report["levels"]] == [1, 1, 1]
+    ratios = [level["signal_to_noise"] * level["sigma"] for level in report["levels"]]
+    assert ratios == pytest.approx([report["variance"] ** 0.5] * 3)
 
 
 def test_images_and_latent_are_the_same_clip(demos, clip, encoded):
@@ -124,8 +131,8 @@ def test_patches_act(demos, encoded):
     assert figures(probe(demos["healthy"], latent=encoded)[4]) == plain  # and left nothing behind
 
 
-def test_a_model_that_copies_its_image_is_told_from_one_that_reads(demos, encoded):
-    """The model call replaced by copying, then by the true clip's own posterior: the ends of the scale."""
+def test_a_model_that_copies_its_image_reads_nothing(demos, encoded):
+    """The model call replaced by copying: all of the motion is missing at every level."""
     import comfy.patcher_extension
 
     copying = demos["healthy"][0].clone()
@@ -135,7 +142,7 @@ def test_a_model_that_copies_its_image_is_told_from_one_that_reads(demos, encode
 
     copying.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "copy", copy)
     report = probe(demos["healthy"], latent=encoded, model=copying, to_fraction=0.8)[4]
-    assert report["leakage"] > 0.99
+    assert all(level["leakage"] == pytest.approx(1, abs=1e-3) and level["read"] == pytest.approx(0, abs=1e-4) for level in report["levels"])
 
 
 def test_the_static_models_answer_is_not_blamed_on_leakage(demos, encoded):
@@ -146,7 +153,7 @@ def test_the_static_models_answer_is_not_blamed_on_leakage(demos, encoded):
     rubbish = lambda executor, x, *args, **kwargs: 2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     broken.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "rubbish", rubbish)
     report = probe(demos["healthy"], latent=encoded, model=broken, from_fraction=0.0)[4]
-    assert "cannot take this clip" in report["verdict"] and report["start_fraction"] == 1.0
+    assert "cannot take these clips" in report["verdict"] and report["start_fraction"] == 1.0
 
 
 def test_a_second_clip_of_ones_own(demos, clip, scene):
@@ -180,7 +187,10 @@ def still_clip(clip):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (lambda c: {}, "give the clip once"),
+        (lambda c: {}, "give clips from Prepare Clips, or one clip"),
+        (lambda c: {"images": c, "positive": None}, "one clip needs its conditioning"),
+        (lambda c: {"images": c[:, ::2, ::2]}, "made for latents of 16 x 16 cells, but the clip has latents of 8 x 8"),
+        (lambda c: {"images": 1 - c.flip(1)}, "made from another picture than the clip's first frame"),
         (lambda c: {"images": c, "latent": {"samples": torch.zeros(12, 4, 16, 16)}}, "give the clip once"),
         (lambda c: {"images": c, "vae": None}, "connect vae"),
         (lambda c: {"images": c[:1]}, "only one frame came"),
@@ -204,7 +214,7 @@ def test_other_kinds_of_sampling(kind):
     """5-D latents and every forward process: a network that answers zeros reads nothing."""
     patcher, latent = tiny.model(kind)
     samples = torch.randn(latent["samples"].shape, generator=torch.Generator().manual_seed(0))
-    plot, sheet, sigma, fraction, report = run(
+    plot, sheet, sigma, fraction, report, curve = run(
         LeakageProbe, model=patcher, positive=tiny.conditioning(), latent={"samples": samples},
         control=FROZEN, cfg=1.0, levels=3, from_fraction=0.0, to_fraction=0.9, draws=1, seed=0, flow=DIS,
     )  # fmt: skip
