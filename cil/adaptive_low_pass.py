@@ -12,6 +12,8 @@ prompt. `progress` runs from 0 at the first step to 1 at the last.
 import math
 from dataclasses import dataclass
 
+from .schedules import step_index
+
 SCHEDULES = ("constant", "linear", "exponential")
 LEAST_WEIGHT = 0.1  # the authors' CogVideoX code leaves off the filter of an exponential schedule below this
 
@@ -44,13 +46,8 @@ def as_pair(sharp, text, null):
 
 
 def step_progress(sigmas, sigma):
-    """i / (N - 1) of the step that a call at `sigma` belongs to. sigmas: [N + 1] falling, of the run.
-
-    A call between two steps' levels (a sampler of second order) belongs to the step before it.
-    """
-    steps = len(sigmas) - 1
-    index = int((sigmas[:steps] >= sigma * (1 - 1e-5)).sum()) - 1
-    return max(index, 0) / max(steps - 1, 1)
+    """i / (N - 1) of the step that a call at `sigma` belongs to (schedules.step_index)."""
+    return step_index(sigmas, sigma) / max(len(sigmas) - 2, 1)
 
 
 def weight(schedule, progress, start, end, decay):

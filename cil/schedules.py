@@ -58,3 +58,11 @@ def squeeze(sigmas, start, fraction_of, sigma_of):
         moved = [start, *inner, positive[-1]]
     moved += [0.0] * (len(sigmas) - len(positive))
     return torch.tensor(moved, dtype=sigmas.dtype, device=sigmas.device)
+
+
+def step_index(sigmas, sigma):
+    """The step that a call of the model at `sigma` belongs to, from 0. sigmas: [steps + 1] falling, of the run.
+
+    A call between two steps' levels (a sampler of second order) belongs to the step before it.
+    """
+    return max(int((sigmas[:-1] >= sigma * (1 - 1e-5)).sum()) - 1, 0)

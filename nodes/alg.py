@@ -3,6 +3,7 @@
 import math
 import uuid
 from functools import partial
+from types import SimpleNamespace
 
 from comfy_api.latest import io
 
@@ -12,13 +13,12 @@ import comfy.samplers
 from ..cil import adaptive_low_pass as alg
 from ..cil.low_pass import FILTERS, NEUTRAL
 from .condition import ImageCondition, Step, sources
+from .host.calls import STEPS, TIME, elapsed, marked
 from .host.models import cloned, model_family
 from .host.notes import say
-from .host.sampling import Sampling
 
 WRAPPER = "cil_adaptive_low_pass"
 FILTERED, RUN = "cil_adaptive_low_pass", "cil_adaptive_low_pass_run"  # keys of transformer_options: of one call, of one run
-STEPS, TIME = "steps", "noise level"
 FAMILY_PRESET, AS_SET = "family preset", "as set"
 OF_FAMILY = {"Wan": "Wan 2.1", "CogVideoX": "CogVideoX", "HunyuanVideo": "HunyuanVideo"}  # 2.1 and 2.2 are one class of the host's
 CFG1 = "CFG is 1: there is no difference of two predictions to guide by, so nothing changes"
@@ -34,13 +34,13 @@ class Guidance:
 
     def sample(self, executor, guider, sigmas, extra_args, *args, **kwargs):
         """SAMPLER_SAMPLE: switched off at CFG 1; afterwards it says what was done."""
-        run = {"off": without_guidance(guider), "levels": set()}
-        out = executor(guider, sigmas, {**extra_args, "model_options": marked(extra_args["model_options"], RUN, run)}, *args, **kwargs)
-        say(self.node_id, CFG1 if run["off"] else self.told(run, len(sigmas) - 1))
+        run = SimpleNamespace(off=without_guidance(guider), levels=set())
+        out = executor(guider, sigmas, {**extra_args, "model_options": marked(extra_args["model_options"], **{RUN: run})}, *args, **kwargs)
+        say(self.node_id, CFG1 if run.off else self.told(run, len(sigmas) - 1))
         return out
 
     def told(self, run, steps):
-        count = len(run["levels"])
+        count = len(run.levels)
         if not count:
             return f"no evaluation lay in the interval, or the sampler asks for no pair of positive and negative: nothing changed in {steps} steps"
         return f"guided by the filtered image at {count} noise levels of a run of {steps} steps, one more evaluation at each"
@@ -52,24 +52,24 @@ class Guidance:
         step = self.step(model, timestep, model_options.get("transformer_options", {}))
         if step is None:
             return executor(model, conds, x, timestep, model_options)
-        text, null = executor(model, conds, x, timestep, marked(model_options, FILTERED, step))
+        text, null = executor(model, conds, x, timestep, marked(model_options, **{FILTERED: step}))
         sharp = executor(model, [None, apart(conds[1])], x, timestep, model_options)[1]
         return list(alg.as_pair(sharp, text, null))
 
     def step(self, model, timestep, options):
         """What happens to the image at this noise level, or None."""
-        run, sigma = options.get(RUN, {"off": False, "levels": set()}), float(timestep.flatten()[0])
-        weight = 0.0 if run["off"] else self.weight(self.progress(model, sigma, options.get("sample_sigmas")))
+        run, sigma = options.get(RUN) or SimpleNamespace(off=False, levels=set()), float(timestep.flatten()[0])
+        weight = 0.0 if run.off else self.weight(self.progress(model, sigma, options.get("sample_sigmas")))
         if weight == 0:
             return None
-        run["levels"].add(sigma)
+        run.levels.add(sigma)
         strength = alg.weakened(self.filter, self.strength, weight)
         return Step(lambda y, shared: FILTERS[self.filter](y, strength), everywhere=True)
 
     def progress(self, model, sigma, sigmas):
         """0 at the beginning, 1 at the end."""
         if self.interval_in == TIME or sigmas is None:
-            return 1 - Sampling(model.model_sampling).fraction(sigma)
+            return elapsed(model, sigma)
         return alg.step_progress(sigmas, sigma)
 
 
@@ -84,11 +84,6 @@ def without_guidance(guider):
     """Whether it is the host's guider at CFG 1; one that guides in its own way keeps no scale under this name."""
     own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     return not own and math.isclose(guider.cfg, 1.0)
-
-
-def marked(model_options, key, value):
-    """A copy of the host's model_options with an entry in its transformer_options."""
-    return {**model_options, "transformer_options": {**model_options.get("transformer_options", {}), key: value}}
 
 
 def apart(conds):

@@ -472,6 +472,37 @@ def dynamicrafter_wrapper_noise():
     return g
 
 
+def _wan22_stages(g, name, patch):
+    """The host's two-stage graph of Wan 2.2. patch(high, low): the nodes between the shifts and the samplers -> both MODELs."""
+    high = g.node("UNETLoader", title="High noise", unet_name=WAN_HIGH["name"], models=[WAN_HIGH], size=(400, 100))
+    low = g.node("UNETLoader", title="Low noise", unet_name=WAN_LOW["name"], models=[WAN_LOW], size=(400, 100))
+    clip = g.node("CLIPLoader", clip_name=WAN_TEXT["name"], type="wan", models=[WAN_TEXT], size=(400, 130))
+    vae = g.node("VAELoader", vae_name=WAN_VAE["name"], models=[WAN_VAE], size=(400, 80))
+    image = g.node("LoadImage", image="example.png", size=(400, 380))
+    g.column()
+    high = g.node("ModelSamplingSD3", title="Shift: high noise", model=high["MODEL"], shift=8.0)
+    low = g.node("ModelSamplingSD3", title="Shift: low noise", model=low["MODEL"], shift=8.0)
+    texts = [
+        g.node("CLIPTextEncode", title=title, clip=clip["CLIP"], text=text, size=(400, 150))["CONDITIONING"]
+        for title, text in (("What happens", PROMPT), ("Negative", "static, still picture, overexposed, blurred details, worst quality"))
+    ]
+    cond = g.node("WanImageToVideo", positive=texts[0], negative=texts[1], vae=vae["VAE"], start_image=image["IMAGE"], width=640, height=640, length=81)
+    g.column()
+    high, low = patch(high["MODEL"], low["MODEL"])
+    stages = {"positive": cond["positive"], "negative": cond["negative"], "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple"}
+    first = g.node(
+        "KSamplerAdvanced", title="First stage: high noise", model=high, latent_image=cond["latent"], **stages,
+        add_noise="enable", noise_seed=1, start_at_step=0, end_at_step=10, return_with_leftover_noise="enable",
+    )  # fmt: skip
+    g.column()
+    second = g.node(
+        "KSamplerAdvanced", title="Second stage: low noise", model=low, latent_image=first["LATENT"], **stages,
+        add_noise="disable", noise_seed=1, start_at_step=10, end_at_step=10000, return_with_leftover_noise="disable",
+    )  # fmt: skip
+    _save(g, second["LATENT"], vae["VAE"], name, fps=16.0)
+    return g
+
+
 def wan22_early_start():
     g = Graph("wan22_early_start", "Wan 2.2 with the early start in its first stage")
     g.note(
@@ -480,33 +511,17 @@ def wan22_early_start():
         "Too still? 0.9. Broken picture? Go up again.",
         (400, 250),
     )
-    high = g.node("UNETLoader", title="High noise", unet_name=WAN_HIGH["name"], models=[WAN_HIGH], size=(400, 100))
-    low = g.node("UNETLoader", title="Low noise", unet_name=WAN_LOW["name"], models=[WAN_LOW], size=(400, 100))
-    clip = g.node("CLIPLoader", clip_name=WAN_TEXT["name"], type="wan", models=[WAN_TEXT], size=(400, 130))
-    vae = g.node("VAELoader", vae_name=WAN_VAE["name"], models=[WAN_VAE], size=(400, 80))
-    image = g.node("LoadImage", image="example.png", size=(400, 380))
-    g.column()
-    shifted = g.node("ModelSamplingSD3", title="Shift: high noise", model=high["MODEL"], shift=8.0)
-    low = g.node("ModelSamplingSD3", title="Shift: low noise", model=low["MODEL"], shift=8.0)
-    texts = [
-        g.node("CLIPTextEncode", title=title, clip=clip["CLIP"], text=text, size=(400, 150))["CONDITIONING"]
-        for title, text in (("What happens", PROMPT), ("Negative", "static, still picture, overexposed, blurred details, worst quality"))
-    ]
-    cond = g.node("WanImageToVideo", positive=texts[0], negative=texts[1], vae=vae["VAE"], start_image=image["IMAGE"], width=640, height=640, length=81)
-    g.column()
-    early = g.node("CILEarlyStart", model=shifted["MODEL"], start_as="fraction", start=0.95)
-    stages = {"positive": cond["positive"], "negative": cond["negative"], "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple"}
-    first = g.node(
-        "KSamplerAdvanced", title="First stage: high noise", model=early["model"], latent_image=cond["latent"], **stages,
-        add_noise="enable", noise_seed=1, start_at_step=0, end_at_step=10, return_with_leftover_noise="enable",
-    )  # fmt: skip
-    g.column()
-    second = g.node(
-        "KSamplerAdvanced", title="Second stage: low noise", model=low["MODEL"], latent_image=first["LATENT"], **stages,
-        add_noise="disable", noise_seed=1, start_at_step=10, end_at_step=10000, return_with_leftover_noise="disable",
-    )  # fmt: skip
-    _save(g, second["LATENT"], vae["VAE"], "wan22_early_start", fps=16.0)
-    return g
+    return _wan22_stages(g, "wan22_early_start", lambda high, low: (g.node("CILEarlyStart", model=high, start_as="fraction", start=0.95)["model"], low))
+
+
+def wan22_motion_slider():
+    g = Graph("wan22_motion_slider", "Wan 2.2 with the motion slider in its first stage")
+    g.note(
+        "## Wan 2.2 14B + Motion Slider\n\nThe host's two-stage graph with one node more, before the first sampler: one dial for the amount of motion, `gamma`. "
+        "0 is the plain graph, 0.6 the authors' setting, below 0 is calmer.\n\nIt costs no further evaluations and works with few-step LoRAs at CFG 1 too.",
+        (400, 220),
+    )
+    return _wan22_stages(g, "wan22_motion_slider", lambda high, low: (g.node("CILMotionSlider", model=high)["model"], low))
 
 
 def _wan21_source(g):
@@ -566,5 +581,5 @@ WORKFLOWS = (
     *(demo, demo_motion_gain, demo_explicit, demo_probe, demo_start_sweep, demo_condition),
     *(svd_plain, svd_early_start, svd_motion_gain, svd_analytic_init, svd_probe, svd_train, estimate_moments),
     *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_both, dynamicrafter_wrapper_noise, videocrafter1_early_start),
-    *(wan22_early_start, wan21_alg, wan21_alg_guider),
+    *(wan22_early_start, wan22_motion_slider, wan21_alg, wan21_alg_guider),
 )

@@ -24,10 +24,6 @@ def test_the_authors_interval_in_steps(name, steps, acting):
     assert weights == [1.0] * acting + [0.0] * (steps - acting)
 
 
-def test_a_call_between_two_steps_belongs_to_the_step_before():
-    sigmas = torch.tensor([10.0, 6.0, 3.0, 1.0, 0.0])
-    assert [alg.step_progress(sigmas, s) for s in (12.0, 10.0, 8.0, 6.0, 3.0, 2.0, 1.0, 0.5)] == pytest.approx([0, 0, 0, 1 / 3, 2 / 3, 2 / 3, 1, 1])
-
 
 def test_schedules():
     assert [alg.weight("linear", p, 0.0, 0.5, 0) for p in (0.0, 0.25, 0.5, 0.6)] == pytest.approx([1.0, 0.5, 0.0, 0.0])

@@ -256,3 +256,13 @@ def test_the_packs_graphs_of_adaptive_low_pass_guidance(tiny_host, info, root, n
             node["inputs"]["steps"] = 10
     (asked,) = asked_of(tiny_host, prompt)
     assert [asked.count(sigma) for sigma in sorted(set(asked), reverse=True)] == [2] * 2 + [1] * 8
+
+
+def test_the_packs_graph_of_the_motion_slider(tiny_host, info, root):
+    """Two stages as without it; the first, of shift 8, has its first noise level in the slider's share."""
+    shipped = json.loads((root / "workflows" / "api" / "wan22_motion_slider.json").read_text(encoding="utf-8"))
+    Image.new("RGB", (160, 144), (90, 60, 30)).save(tiny_host.base / "input" / "example.png")
+    prompt = with_sigmas_shown(with_tiny_models(info, shipped, "Wan 2.2 14B I2V", {}))
+    shifted = lambda t: 8 * t / (1 + 7 * t)
+    high, low = sigmas_of(tiny_host, prompt)
+    assert len(high) == len(low) == 10 and (high[0], low[0]) == (1.0, pytest.approx(shifted(0.5), rel=1e-3))
