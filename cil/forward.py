@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class ForwardProcess:
@@ -16,12 +18,14 @@ class ForwardProcess:
 
     alpha, sigma: the paper's alpha_t and sigma_t.
     scale: the host's x over the paper's x_t.
+    preserving: whether the variance stays (VP), so that p_T is N(0, I).
     """
 
     name: str
     alpha: Callable
     sigma: Callable
     scale: Callable
+    preserving: bool = False
 
     def signal(self, sigma):
         """What x_0 is multiplied by in the host's space."""
@@ -30,6 +34,10 @@ class ForwardProcess:
     def noise(self, sigma):
         """What eps is multiplied by in the host's space."""
         return self.sigma(sigma) * self.scale(sigma)
+
+    def naive(self, sigma):
+        """Standard deviation of the paper's naive early start, p_T put at `sigma`: N(0, I) for VP, pure noise otherwise."""
+        return self.scale(sigma) if self.preserving else self.noise(sigma)
 
     def corrupt(self, x0, eps, sigma):
         """A draw from q(x_t | x_0), in the host's space."""
@@ -43,14 +51,21 @@ def _norm(sigma):
 # SVD and other EDM models: the data stay, the noise grows.
 VE = ForwardProcess("VE", alpha=lambda s: s * 0 + 1, sigma=lambda s: s, scale=lambda s: s * 0 + 1)
 # DynamiCrafter, VideoCrafter1 and other eps- or v-models: alpha^2 + sigma^2 = 1; the host keeps x_t / alpha_t.
-VP = ForwardProcess("VP", alpha=lambda s: 1 / _norm(s), sigma=lambda s: s / _norm(s), scale=_norm)
-# Wan, Hunyuan, LTX and other rectified flows: a straight line from data to noise.
-FLOW = ForwardProcess("flow", alpha=lambda s: 1 - s, sigma=lambda s: s, scale=lambda s: s * 0 + 1)
+VP = ForwardProcess("VP", alpha=lambda s: 1 / _norm(s), sigma=lambda s: s / _norm(s), scale=_norm, preserving=True)
+
+
+def flow(noise_scale: float = 1.0) -> ForwardProcess:
+    """A rectified flow, a straight line from data to noise of this standard deviation (1 but for a few models)."""
+    return ForwardProcess("flow", alpha=lambda s: 1 - s, sigma=lambda s: noise_scale * s, scale=lambda s: s * 0 + 1)
+
+
+# Wan, Hunyuan, LTX and others.
+FLOW = flow()
 # Cosmos Predict2: a rectified flow that the host keeps in x_t / alpha_t.
 RFLOW = ForwardProcess("RFlow", alpha=lambda s: 1 / (1 + s), sigma=lambda s: s / (1 + s), scale=lambda s: 1 + s)
 
 
-def rescaled(factor):
+def rescaled(factor: Callable) -> ForwardProcess:
     """A VP process whose data shrink with the noise: x_t = alpha_t s_t x_0 + sigma_t eps (LVDM's dynamic rescale).
 
     factor(sigma): s_t at the host's sigma = sigma_t / (alpha_t s_t); the host keeps x_t / (alpha_t s_t).
@@ -60,16 +75,17 @@ def rescaled(factor):
         alpha=lambda s: factor(s) * VP.alpha(factor(s) * s),
         sigma=lambda s: VP.sigma(factor(s) * s),
         scale=lambda s: VP.scale(factor(s) * s) / factor(s),
+        preserving=True,
     )
 
 
-def check_fraction(fraction):
+def check_fraction(fraction: float) -> None:
     """Raise ValueError unless 0 < fraction <= 1."""
     if not 0 < fraction <= 1:
         raise ValueError(f"a start is a fraction of T above 0 and at most 1, but {fraction:g} was given (1 = the ordinary start)")
 
 
-def table_sigma(table, fraction):
+def table_sigma(table: torch.Tensor, fraction: float) -> float:
     """M as a fraction of T -> sigma, for a model with a table of T noise levels.
 
     table: [T] rising sigmas. M T - 1 is the 0-based index, as in the authors' code, so
@@ -87,7 +103,7 @@ def table_sigma(table, fraction):
     return math.exp(a + (index - low) * (b - a))
 
 
-def table_fraction(table, sigma):
+def table_fraction(table: torch.Tensor, sigma: float) -> float:
     """The inverse of `table_sigma`; a sigma beyond the table's ends gives its ends."""
     if sigma >= float(table[-1]):
         return 1.0
@@ -98,7 +114,7 @@ def table_fraction(table, sigma):
     return (above + (math.log(sigma) - a) / (b - a)) / len(table)
 
 
-def curve_fraction(curve, sigma):
+def curve_fraction(curve: Callable, sigma: float) -> float:
     """sigma -> fraction for a continuous model; `curve(fraction)` is its rising sigma."""
     low, high = 0.0, 1.0
     if sigma >= curve(1.0):

@@ -3,10 +3,12 @@
 A schedule is a 1-D float tensor of falling sigmas, the last usually 0.
 """
 
+from collections.abc import Callable
+
 import torch
 
 
-def check(sigmas):
+def check(sigmas: torch.Tensor) -> None:
     """Raise ValueError unless `sigmas` is a schedule that a sampler can follow."""
     if sigmas.ndim != 1 or len(sigmas) < 2:
         raise ValueError(f"a schedule needs at least two sigmas, but {tuple(sigmas.shape)} came; was it cut to nothing (denoise 0, or a split at its end)?")
@@ -16,7 +18,7 @@ def check(sigmas):
         raise ValueError(f"the sigmas of a schedule must fall and stay above zero, but these came: {sigmas.tolist()}")
 
 
-def trailing(timesteps, steps):
+def trailing(timesteps: int, steps: int) -> list[int]:
     """The authors' DDIM timesteps below M ("uniform trailing"), 0-based and falling.
 
     timesteps: M T, the number of timesteps to lay `steps` steps over.
@@ -27,35 +29,32 @@ def trailing(timesteps, steps):
     return [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
 
 
-def from_start(sigmas, start):
+def from_start(sigmas: torch.Tensor, start: float) -> torch.Tensor:
     """`sigmas` with exactly `start` first and only what lies below it after: a plain cut."""
     first = torch.as_tensor(start, dtype=sigmas.dtype, device=sigmas.device).reshape(1)
     return torch.cat([first, sigmas[sigmas < first * (1 - 1e-6)]])
 
 
-def falling(sigmas):
+def falling(sigmas: torch.Tensor) -> torch.Tensor:
     """`sigmas` without the repeats that a scheduler makes when it runs out of timesteps."""
-    kept = [sigmas[0]]
-    for sigma in sigmas[1:]:
-        if sigma < kept[-1]:
-            kept.append(sigma)
-    return torch.stack(kept)
+    before = torch.cat([sigmas.new_tensor([torch.inf]), sigmas.cummin(0).values[:-1]])
+    return sigmas[sigmas < before]
 
 
-def squeeze(sigmas, start, fraction_of, sigma_of):
-    """Move the first sigma to `start` and the others with it, the last positive one staying.
+def retime(sigmas: torch.Tensor, start: float, fraction_of: Callable, sigma_of: Callable) -> torch.Tensor:
+    """A schedule that was laid for another start, moved to `start`: as many steps, its end where it was.
 
-    The map is affine in time; fraction_of(sigma) and sigma_of(fraction) translate. It keeps
-    the number of steps and the end, so that a second sampler can take over there.
+    The map is affine in time; fraction_of(sigma) and sigma_of(fraction) translate. So it is the
+    scheduler's own schedule below `start` where that is even in time, and another one where it is
+    even in something else (Karras in sigma^(1/7)). A second sampler can take over at the end.
     """
     positive = sigmas[sigmas > 0].tolist()
-    first, last = fraction_of(positive[0]), fraction_of(positive[-1])
-    if len(positive) == 1:
-        moved = [start]
-    else:
-        ratio = (fraction_of(start) - last) / (first - last)
-        inner = [sigma_of(last + (fraction_of(s) - last) * ratio) for s in positive[1:-1]]
-        moved = [start, *inner, positive[-1]]
+    times = [fraction_of(sigma) for sigma in positive]
+    end = times[-1] if positive[-1] < start else 0.0  # a start below the last step moves that too
+    ratio = (fraction_of(start) - end) / (times[0] - end)
+    moved = [start, *(sigma_of(end + (t - end) * ratio) for t in times[1:])]
+    if end and len(moved) > 1:
+        moved[-1] = positive[-1]
     moved += [0.0] * (len(sigmas) - len(positive))
     return torch.tensor(moved, dtype=sigmas.dtype, device=sigmas.device)
 

@@ -9,7 +9,7 @@ from comfy_execution.graph import ExecutionBlocker
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
 from ..cil import schedules
-from .host.latents import free_of, like_parts, parts_of, to_latent
+from .host.latents import free_of, like_parts, partly_kept, parts_of, sized_for, sound_gain, to_latent
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
@@ -21,49 +21,56 @@ SOUND = "the sound beside the video starts at the same level, from plain noise"
 class Start:
     """The start of one run: what the first x must be, split over a LATENT and a NOISE.
 
-    mean: E[X_0] in the network's space, like `samples`. variance: tr(Cov)/d; None = the host's
-        own noise, the naive start.
+    mean: E[X_0] in the network's space, like `samples`. variance: tr(Cov)/d; None = the naive start.
     noise_mask: only what it gives free to the last (1) is started anew; elsewhere, `samples`
         and the noise stay as they are to the bit, and so does a picture that is kept there.
+    gain_in: what the host multiplies these samples by on their way in, beside their format's scale.
 
     latent: E[X_0] in the units of a LATENT, `samples` where a mask keeps them.
     noise_gain: what unit noise is multiplied by, so that after the host's own factor its
     standard deviation is sigma_p; a number, or a tensor where a mask keeps some of it at 1.
     """
 
-    def __init__(self, model, sampling, sigma, samples, mean, variance, noise_mask=None):
-        self.sampling, self.sigma, self.noise_gain = sampling, sigma, 1.0
+    def __init__(self, model, sampling, sigma, samples, mean, variance, noise_mask=None, gain_in=1.0):
+        self.sampling, self.sigma, self.gain_in = sampling, sigma, gain_in
+        self.free = None if noise_mask is None else free_of(noise_mask, samples)
+        self.partly_kept = noise_mask is not None and bool(partly_kept(noise_mask, samples).any())
+        self.noise_gain = sampling.naive_noise_gain(sigma)
         if variance is not None:
             _, std = analytic_init.optimal_start(sampling.process, sigma, variance)
             self.noise_gain = std / sampling.first_noise_factor(sigma)
-        if noise_mask is None:
+        if self.free is None:
             self.latent = to_latent(model, mean).to(samples.dtype)
         else:
-            free = free_of(noise_mask, samples)
             # next to a picture even a mean of zeros goes through the host's process_latent_in
-            self.latent = torch.where(free, model.get_model_object("process_latent_out")(mean).to(samples), samples)
-            self.noise_gain = torch.where(free, self.noise_gain, 1.0).to(samples)
+            self.latent = torch.where(self.free, model.get_model_object("process_latent_out")(mean).to(samples), samples)
+            self.noise_gain = torch.where(self.free, self.noise_gain, 1.0).to(samples)
+
+    def why_not_noised(self) -> str | None:
+        """Why no LATENT alone can carry this start, in words; None if one can."""
+        if self.sampling.first_latent_factor(self.sigma) < 1e-6:
+            return f"at sigma {self.sigma:g} this model multiplies a latent by zero"
+        if self.partly_kept:
+            return "the mask keeps a part of the picture by half, and one latent cannot hold both the noise to start from and the clean picture to keep"
+        return None
 
     def noised(self, model, noise):
-        """A LATENT's samples that a sampler with its noise switched off takes to the same x.
-
-        None where the host multiplies a latent by zero (a flow at its largest sigma).
-        """
+        """A LATENT's samples that a sampler with its noise switched off takes to the same x; what a mask keeps stays clean."""
         factor = self.sampling.first_latent_factor(self.sigma)
-        if factor < 1e-6:
-            return None
         mean = model.get_model_object("process_latent_in")(self.latent) if self.latent.any() else self.latent
         gain = self.sampling.first_noise_factor(self.sigma) * self.noise_gain / factor
-        return model.get_model_object("process_latent_out")(mean + gain * noise)
+        noised = model.get_model_object("process_latent_out")(mean + gain * noise) / self.gain_in
+        return noised if self.free is None else torch.where(self.free, noised, self.latent)
 
 
 def starts(model, sampling, sigma, moments, parts, mean_strength=1.0, masks=None):
     """A Start for each part of a LATENT. moments: of the video, the first part, None = the naive start, which any sound gets. masks: one a part."""
     means, variances = [torch.zeros_like(part) for part in parts], [None] * len(parts)
+    gains = [1.0] + [sound_gain(model)] * (len(parts) - 1)
     if moments is not None:
         means[0] = mean_strength * cil_moments.fit(moments, parts[0].shape, model_family(model).space).to(parts[0])
         variances[0] = moments.variance
-    return [Start(model, sampling, sigma, *of_part) for of_part in zip(parts, means, variances, masks or [None] * len(parts))]
+    return [Start(model, sampling, sigma, *of_part) for of_part in zip(parts, means, variances, masks or [None] * len(parts), gains)]
 
 
 def masks_of(noise_mask, parts):
@@ -112,7 +119,8 @@ class AnalyticInitLatent(io.ComfyNode):
         schedules.check(sigmas)
         sampling, family, notes = Sampling.of(model), model_family(model), []
         sigma = float(sigmas[0])
-        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        sampling.check_starts_from_noise()
+        samples = sized_for(model, latent)
         parts, mask = parts_of(samples), latent.get("noise_mask")
         if moments is None:
             moments, note = default_moments(family, parts[0].shape[1])
@@ -125,12 +133,12 @@ class AnalyticInitLatent(io.ComfyNode):
         noise = AnalyticNoise(seed, [start.noise_gain for start in first])
         out = {**latent, "samples": like_parts(samples, [start.latent for start in first])}
         unit = parts_of(AnalyticNoise(seed, [1.0] * len(parts)).generate_noise(out))
-        noised = [start.noised(model, eps) for start, eps in zip(first, unit)]
-        if any(part is None for part in noised):
-            noised_latent = ExecutionBlocker(f"noised_latent: at sigma {sigma:g} this model multiplies a latent by zero, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced, or start below the maximum.")
+        refused = next(filter(None, (start.why_not_noised() for start in first)), None)
+        if refused:
+            noised_latent = ExecutionBlocker(f"noised_latent: {refused}, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced{'' if first[0].partly_kept else ', or start below the maximum'}.")
         else:
-            noised_latent = {**latent, "samples": like_parts(samples, noised)}
-        if mean_strength != 1 and (noised[0] is None or not first[0].latent.any()):
+            noised_latent = {**latent, "samples": like_parts(samples, [start.noised(model, eps) for start, eps in zip(first, unit)])}
+        if mean_strength != 1 and (sampling.first_latent_factor(sigma) < 1e-6 or not first[0].latent.any()):
             notes.append("the mean has no part in this start, so mean_strength changes nothing")
         notes.insert(0, f"start at sigma {sigma:g}: mean x {mean_strength:g}, tr(Cov)/d {moments.variance:.4g}")
         say(cls.hidden.unique_id, "\n".join(n for n in notes if n))

@@ -52,6 +52,8 @@ class Family:
     image: how the image reaches the network.
     beta_m: the paper's largest level of TimeNoise, or None.
     foreign: names that another pack gives it: a configuration's class, a motion module's format.
+    experts: whether one model may sample the first steps and another the rest; each was trained
+        for its side of one noise level, so an early start must not move the hand-over.
     """
 
     key: str
@@ -64,6 +66,7 @@ class Family:
     image: ImageInput = ImageInput()
     beta_m: float | None = None
     foreign: tuple = ()
+    experts: bool = False
 
 
 def channels(layout, width, latent_channels):
@@ -102,9 +105,9 @@ COSMOS = ImageInput(layouts=("mask1",), kept="c_concat")
 KEPT_FRAMES = ImageInput(layouts=("mask1",), kept="denoise_mask")
 
 
-def unmeasured(key, classes, space, image=ImageInput()):
+def unmeasured(key, classes, space, image=ImageInput(), experts=False):
     """A family that is understood, but for which there is no evidence of where to start."""
-    return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image)
+    return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image, experts=experts)
 
 
 FAMILIES = (
@@ -117,9 +120,9 @@ FAMILIES = (
     # of other packs: ComfyUI_Native_DynamiCrafter, ComfyUI-AnimateDiff-Evolved
     Family("Native DynamiCrafter", (), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), DYNAMICRAFTER_EVIDENCE, NATIVE_DYNAMICRAFTER, 100.0, ("DynamiCrafterBase",)),
     Family("PIA", (), "sd", "sd.safetensors", 0.808, NEUTRAL, NO_EVIDENCE.format("PIA"), PIA, foreign=("PIA",)),
-    unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE),
+    unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE, experts=True),
     unmeasured("Wan 2.2 5B", ("WAN22",), "wan22", WAN22_5B),
-    unmeasured("Wan", ("WAN21",), "wan21", WAN),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras
+    unmeasured("Wan", ("WAN21",), "wan21", WAN, experts=True),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras
     unmeasured("HunyuanVideo 1.5 upscaler", ("HunyuanVideo15_SR_Distilled",), "hunyuan15"),
     unmeasured("HunyuanVideo 1.5", ("HunyuanVideo15",), "hunyuan15", HUNYUAN15),
     unmeasured("HunyuanVideo", ("HunyuanVideo",), "hunyuan", HUNYUAN),  # I2V concat and replace, SkyReels

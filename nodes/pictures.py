@@ -131,7 +131,7 @@ def flow_pictures(fields):
         raise flow.missing("torchvision", "the picture of the flow", "torchvision") from None
     largest = fields.norm(dim=-1).max().clamp(min=1.0)
     h, w = fields.shape[1:3]
-    # torchvision scales each field by its own largest vector: give each the clip's, in a corner that is cut off
+    # torchvision scales a batch by its largest vector, a still clip's noise too: at least one pixel, in a corner that is cut off
     padded = torch.nn.functional.pad(fields.movedim(-1, 1), (0, 1, 0, 0))
     padded[:, 0, 0, w] = largest
     return flow_to_image(padded)[..., :w].movedim(1, -1).float() / 255

@@ -7,9 +7,9 @@ from ..cil import schedules
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
-from .host.schedule import START_AS, scheduler_names, start_sigma
+from .host.schedule import ANEW, CUT, START_AS, scheduler_names, start_sigma
 
-LAYOUTS = ["all steps below the start", "cut the full schedule"]
+LAYOUTS = [ANEW, CUT]
 
 START_TOOLTIPS = {
     "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself.",

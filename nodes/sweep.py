@@ -7,14 +7,13 @@ from comfy_api.latest import io, ui
 
 import comfy.model_management
 import comfy.patcher_extension
-import comfy.sample
 import comfy.utils
 
 from ..cil import motion
 from . import pictures
 from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
-from .host.latents import like_parts, parts_of
+from .host.latents import like_parts, parts_of, sized_for
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
@@ -98,7 +97,7 @@ class StartSweep(io.ComfyNode):
         sampling, family = Sampling.of(model), model_family(model)
         check_unpatched(model)
         chosen = [(value, start_sigma(sampling, family, start_as, value)) for value in parse_starts(starts)]
-        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        samples = sized_for(model, latent)
         notes = idle_parts(latent, moments, analytic_init)
         if moments is None and analytic_init:
             moments, note = default_moments(family, parts_of(samples)[0].shape[1])

@@ -43,11 +43,12 @@ KINDS = {
     "Cosmos RFlow": (T.FLOW_COSMOS, {"sigma_max": 80.0, "sigma_min": 0.002}, VIDEO, CUBE),
     "Cascade": (T.STABLE_CASCADE, {"shift": 2.0}, SD, (1, 4, 8, 12)),
 }
+SHIFTED = {f"flow shift {shift}": (T.FLOW, {"shift": float(shift)}, VIDEO, CUBE) for shift in (3, 5, 12, 17)}
 
 
 def model(kind):
     """-> (MODEL, empty LATENT)."""
-    model_type, settings, latent, shape = KINDS[kind]
+    model_type, settings, latent, shape = (KINDS | SHIFTED)[kind]
 
     class Config(comfy.supported_models_base.BASE):
         unet_config = {"disable_unet_model_creation": True, "in_channels": shape[1]}

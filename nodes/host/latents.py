@@ -1,12 +1,17 @@
 """A host's LATENT: its spaces, its parts, its mask."""
 
+import inspect
+
 import torch
 
 import comfy.latent_formats
+import comfy.sample
 import comfy.utils
 
 from ..families import SPACES
 from .models import model_family
+
+KEPT, FREE = 1e-3, 1 - 1e-3  # a mask at or below the one keeps a picture to the last; above the other it keeps nothing
 
 
 def to_latent(model, x):
@@ -15,6 +20,18 @@ def to_latent(model, x):
     The host leaves a latent of only zeros as it is, so zeros stay zeros.
     """
     return x if not x.any() else model.get_model_object("process_latent_out")(x)
+
+
+def sized_for(model, latent: dict) -> torch.Tensor:
+    """A LATENT's samples as the host's samplers size an empty one for a MODEL: channels, dimensions and, on newer hosts, scale."""
+    fix = comfy.sample.fix_empty_latent_channels
+    known = [name for name in ("downscale_ratio_spacial", "downscale_ratio_temporal") if name in inspect.signature(fix).parameters]
+    return fix(model, latent["samples"], **{name: latent.get(name) for name in known})
+
+
+def sound_gain(model) -> float:
+    """What the host multiplies the sound of a LATENT by on its way into sampling (MiniMax H3); 1 for all others."""
+    return float(getattr(model.get_model_object("model_sampling"), "audio_scale", 1.0))
 
 
 def parts_of(latent):
@@ -42,7 +59,13 @@ def free_of(noise_mask, samples):
 
     Where it is between 0 and 1 the host blends the picture in at every step, so that is kept.
     """
-    return comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device) > 1 - 1e-3
+    return comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device) > FREE
+
+
+def partly_kept(noise_mask, samples):
+    """Where a LATENT's mask keeps the picture in part, like `samples`: bool."""
+    mask = comfy.utils.reshape_mask(noise_mask, samples.shape).to(samples.device)
+    return (mask > KEPT) & (mask < FREE)
 
 
 def latent_format_of(space):

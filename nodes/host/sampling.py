@@ -18,15 +18,19 @@ from ...cil import forward, schedules
 from ..lvdm.sampling import RescaledDiscrete
 from .models import checked
 from .schedule import TRAILING
+from .truncated import can_be_truncated, truncated, whole_of
 
 
 class Sampling:
-    """A host's `model_sampling`, read as a forward process with a time that runs over (0, 1]."""
+    """A host's `model_sampling`, read as a forward process with a time that runs over (0, 1].
+
+    Of a truncated one (an early start), the whole process is read.
+    """
 
     def __init__(self, model_sampling):
-        self.host = model_sampling
-        self.sigma_min = float(model_sampling.sigma_min)
-        self.sigma_max = float(model_sampling.sigma_max)
+        self.host = whole_of(model_sampling)
+        self.sigma_min = float(self.host.sigma_min)
+        self.sigma_max = float(self.host.sigma_max)
 
     @classmethod
     def of(cls, model):
@@ -40,7 +44,8 @@ class Sampling:
         if isinstance(self.host, RescaledDiscrete):
             return forward.rescaled(self._rescale)
         if isinstance(self.host, kinds.CONST):
-            return forward.FLOW
+            scale = float(getattr(self.host, "noise_scale", 1.0))
+            return forward.FLOW if scale == 1 else forward.flow(scale)
         if isinstance(self.host, kinds.COSMOS_RFLOW):
             return forward.RFLOW
         if isinstance(self.host, kinds.EPS):  # v-prediction, EDM and x_0-prediction derive from it
@@ -79,6 +84,23 @@ class Sampling:
         return self._scaled(sigma, noise=0, latent=1, max_denoise=self.starts_at_max(sigma))
 
     @property
+    def starts_from_noise(self) -> bool:
+        """Whether the host noises a latent at all; models that turn one picture into another may start from the picture."""
+        return self._scaled(self.sigma_max, noise=1, latent=0) > 0
+
+    def check_starts_from_noise(self):
+        """Raise ValueError for a model whose sampling does not begin with noise."""
+        if not self.starts_from_noise:
+            raise ValueError("this model samples from a picture, not from noise (its sampling adds none), so it has no noise level to start at: take this node out")
+
+    def naive_noise_gain(self, sigma: float) -> float:
+        """What unit noise is multiplied by for the paper's naive start; the ordinary start is the host's own, 1."""
+        process = self.process
+        if self.starts_at_max(sigma) or not process.preserving:
+            return 1.0
+        return process.naive(sigma) / self.first_noise_factor(sigma)
+
+    @property
     def _table(self):
         """The sigmas of a model with discrete timesteps, or None for a continuous one."""
         kinds = comfy.model_sampling
@@ -114,80 +136,40 @@ class Sampling:
         if sigma <= self.sigma_min:
             raise ValueError(f"the start, sigma {sigma:g}, lies at or below the model's smallest sigma, {self.sigma_min:g}: nothing would be sampled")
 
-    def below(self, start):
-        """A copy of the host's object whose schedule ends at `start`, for the host's schedulers.
+    def truncated(self, start: float):
+        """The host's object with `start` for its largest sigma; None where it is not made as the host's are.
 
         Discrete tables are cut, so that timesteps stay whole; continuous ones are drawn anew.
         """
-        short = copy.copy(self.host)
+        if not can_be_truncated(self.host):
+            return None
         if self._table is not None:
-            kept = self.host.sigmas[self.host.sigmas < start * (1 - 1e-6)]
-            table = torch.cat([kept, kept.new_tensor([start])])
+            inner = self.host.sigmas[self.host.sigmas < start * (1 - 1e-6)].tolist()
         else:
             n, low, top = len(self.host.sigmas), self.fraction(self.sigma_min), self.fraction(start)
-            inner = [self.sigma(low + (top - low) * i / (n - 1)) for i in range(1, n - 1)]
-            table = self.host.sigmas.new_tensor([self.sigma_min, *inner, start])
-        short._buffers = {**self.host._buffers, "sigmas": table}
-        if "log_sigmas" in short._buffers:
-            short._buffers["log_sigmas"] = table.log()
-        # a shifted flow's timestep() is not the inverse of its sigma(), except at the very start
-        time = self.host.timestep(table[-1])
-        if not math.isclose(float(self.host.sigma(time)), start, rel_tol=1e-2):
-            time = self.fraction(start) * self.host.timestep(self.host.sigma_max)
-            short.timestep = lambda sigma: time if float(sigma) == float(table[-1]) else self.host.timestep(sigma)
-        return short
+            inner = [self.sigma_min, *(self.sigma(low + (top - low) * i / (n - 1)) for i in range(1, n - 1))]
+        return truncated(self.host, start, self.host.sigmas.new_tensor([*inner, start]))
 
-    def schedule(self, scheduler, steps, start):
+    def schedule(self, scheduler: str, steps: int, start: float) -> torch.Tensor:
         """`steps` steps of one of `scheduler_names`, laid over what lies below `start`: on the CPU."""
         if scheduler == TRAILING:
-            return self._trailing(steps, start)
+            return self.trailing(steps, start)
         if start >= self.sigma_max * (1 - 1e-6):
-            sigmas = comfy.samplers.calculate_sigmas(self.host, scheduler, steps)
-            return sigmas.cpu()
-        sigmas = comfy.samplers.calculate_sigmas(self.below(start), scheduler, steps).cpu()
+            return comfy.samplers.calculate_sigmas(self.host, scheduler, steps).cpu()
+        process = self.truncated(start)
+        if process is None:
+            return self.retimed(comfy.samplers.calculate_sigmas(self.host, scheduler, steps).cpu(), start)
+        sigmas = comfy.samplers.calculate_sigmas(process, scheduler, steps).cpu()
         return schedules.falling(torch.cat([sigmas.new_tensor([start]), sigmas[1:]]))
 
-    def _trailing(self, steps, start):
-        """Sigmas at the authors' trailing timesteps, with the final 0."""
+    def trailing(self, steps: int, start: float) -> torch.Tensor:
+        """Sigmas at the authors' trailing timesteps below `start`, with the final 0: [steps + 1]."""
         if self._table is None:
             raise ValueError(f"'{TRAILING}' spaces discrete timesteps, but this model's time is continuous: choose sgm_uniform or karras")
         timesteps = schedules.trailing(round(self.fraction(start) * len(self._table)), steps)
         return torch.cat([self._table[timesteps].cpu(), torch.zeros(1)])
 
-    def relaid(self, sigmas, start):
-        """A sampler's own schedule with its start moved to `start`, as many steps as before.
-
-        A full schedule of a scheduler that the host knows is computed anew below the start.
-        Another one is squeezed in time, its end staying where it was.
-        """
-        name, steps, discard = self._recognise(sigmas)
-        if name is None:
-            return schedules.squeeze(sigmas, start, self.fraction, self.sigma)
-        anew = self.schedule(name, steps, start)
-        return (_discard_penultimate(anew) if discard else anew).to(sigmas)
-
-    def _recognise(self, sigmas):
-        """The host's scheduler that made these sigmas -> (name, steps, penultimate discarded); name None if none did."""
-        given, n = sigmas.detach().float().cpu(), len(sigmas) - 1
-        exact = [(name, n, False) for name in comfy.samplers.SCHEDULER_NAMES]
-        exact += [(name, n + 1, True) for name in comfy.samplers.SCHEDULER_NAMES]
-        # this one counts its steps itself: what was asked for is near, but another number
-        near = [("ddim_uniform", n + k, False) for k in range(-40, 41) if n + k > 0]
-        for name, steps, discard in exact + near:
-            try:
-                full = comfy.samplers.calculate_sigmas(self.host, name, steps).float().cpu()
-            except Exception:  # another pack's scheduler may want another model
-                continue
-            full = _discard_penultimate(full) if discard else full
-            if full.shape == given.shape and torch.equal(full, given):
-                return name, steps, discard
-        return None, 0, False
-
-    def is_full(self, sigmas):
-        """Whether a schedule is a full run's: from the model's maximum, or all of a known scheduler's."""
-        return float(sigmas[0]) >= self.sigma_max * (1 - 1e-3) or self._recognise(sigmas)[0] is not None
-
-
-def _discard_penultimate(sigmas):
-    """As the host does for the samplers that would stumble over it (dpm_2, uni_pc)."""
-    return torch.cat([sigmas[:-2], sigmas[-1:]])
+    def retimed(self, sigmas: torch.Tensor, start: float) -> torch.Tensor:
+        """Any schedule of this process, squeezed in time to begin at `start`; its end stays where it was."""
+        least = self.fraction(self.sigma_min)
+        return schedules.falling(schedules.retime(sigmas, start, self.fraction, lambda time: self.sigma(max(time, least))))

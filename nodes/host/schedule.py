@@ -1,17 +1,19 @@
-"""What an artist sets of a schedule: a scheduler's name and a start."""
+"""What an artist sets of a schedule: a scheduler's name, a start, and where the steps lie below it."""
 
 import comfy.samplers
 
 START_AS = ["family preset", "fraction", "sigma"]
 TRAILING = "trailing (paper)"  # the authors' spacing of DDIM timesteps, beside the host's schedulers
+ANEW, CUT = "all steps below the start", "cut the full schedule"
+AUTO, HAND_OVER = "auto", "keep the hand-over"
 
 
-def scheduler_names():
+def scheduler_names() -> list[str]:
     """Every scheduler that the host or another pack has registered, and the paper's."""
     return [*comfy.samplers.SCHEDULER_NAMES, TRAILING]
 
 
-def start_sigma(sampling, family, start_as, start):
+def start_sigma(sampling, family, start_as: str, start: float) -> float:
     """The start as an artist sets it -> sigma_M. start_as: START_AS; raises ValueError."""
     if start_as == "family preset":
         start, start_as = family.start

@@ -26,13 +26,13 @@ def test_repeats_are_dropped():
     assert schedules.falling(torch.tensor([3.0, 3.0, 2.0, 2.0, 0.0])).tolist() == [3.0, 2.0, 0.0]
 
 
-def test_squeezing_keeps_the_end_and_the_number_of_steps():
+def test_retiming_keeps_the_end_and_the_number_of_steps():
     identity = lambda v: v
-    moved = schedules.squeeze(torch.tensor([1.0, 0.75, 0.5]), 0.9, identity, identity)
+    moved = schedules.retime(torch.tensor([1.0, 0.75, 0.5]), 0.9, identity, identity)
     assert moved.tolist() == pytest.approx([0.9, 0.7, 0.5])
-    moved = schedules.squeeze(torch.tensor([1.0, 0.6, 0.2, 0.0]), 0.6, identity, identity)
+    moved = schedules.retime(torch.tensor([1.0, 0.6, 0.2, 0.0]), 0.6, identity, identity)
     assert moved.tolist() == pytest.approx([0.6, 0.4, 0.2, 0.0])
-    moved = schedules.squeeze(torch.tensor([1.0, 0.0]), 0.6, identity, identity)
+    moved = schedules.retime(torch.tensor([1.0, 0.0]), 0.6, identity, identity)
     assert moved.tolist() == pytest.approx([0.6, 0.0])
 
 

@@ -1,14 +1,18 @@
 """CILEarlyStart: where it acts, where it stays out, and what it says."""
 
 import comfy_extras.nodes_custom_sampler as custom
+import comfy_extras.nodes_model_advanced as advanced
 import nodes as host_nodes
 import pytest
 import tiny
 import torch
 from cil_pack.nodes import early_start
+from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
+from cil_pack.nodes.host.schedule import AUTO, HAND_OVER, TRAILING
 
+import comfy.model_sampling
 import comfy.samplers
 
 SEED = 3
@@ -21,9 +25,9 @@ def said(monkeypatch):
     return notes
 
 
-def patched(kind, start_as="fraction", start=0.6, analytic=True):
+def patched(kind, start_as="fraction", start=0.6, analytic=True, layout=AUTO):
     model, latent = tiny.model(kind)
-    out = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, start_as, start, analytic).args[0]
+    out = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, start_as, start, analytic, None, layout).args[0]
     return model, out, latent
 
 
@@ -48,65 +52,109 @@ def same_as_plain(model, out, latent, **options):
 def test_it_acts_and_says_so(said):
     model, out, latent = patched("eps")
     assert not same_as_plain(model, out, latent)
-    assert any("starts at sigma 2.27" in note and "instead of 14.6" in note and "Analytic-Init" in note for note in said)
+    assert "starts at sigma 2.27" in said[-1] and "Analytic-Init" in said[-1]
 
 
 def test_the_model_that_came_in_is_untouched(said):
     model, out, latent = patched("eps")
-    assert out is not model
-    assert not model.wrappers.get("outer_sample")
+    whole = model.get_model_object("model_sampling")
+    before = whole.sigmas.clone()
+    ksampler(out, latent)
+    assert out is not model and not model.wrappers.get("outer_sample") and not model.object_patches
+    assert model.get_model_object("model_sampling") is whole and torch.equal(whole.sigmas, before)
 
 
-def test_denoise_below_1_is_left_alone(said):
+def first_x(model, latent, **options):
+    spy = tiny.Spy(model)
+    return ksampler(spy.model, latent, **options), spy.first_x, spy.sigmas
+
+
+def noise_like(latent):
+    return torch.randn(latent["samples"].shape, generator=torch.manual_seed(SEED))
+
+
+def test_denoise_below_1_is_the_last_part_of_what_lies_below_the_start(said):
+    """Half of it with 0.5; a picture is kept under that much noise, as without the node."""
     model, out, latent = patched("eps")
-    assert same_as_plain(model, out, {"samples": torch.ones_like(latent["samples"])}, denoise=0.5)
-    assert same_as_plain(model, out, latent, denoise=0.5)
-    assert "not at the beginning (a later stage, or denoise below 1)" in said[-1]
+    given = {"samples": torch.ones_like(latent["samples"])}
+    sampling = Sampling.of(model)
+    _, x, sigmas = first_x(out, given, denoise=0.5)
+    assert sigmas == pytest.approx(sampling.schedule("simple", 8, sampling.sigma(0.6))[4:-1].tolist())
+    inside = model.get_model_object("process_latent_in")(given["samples"])
+    assert torch.allclose(x, inside + sigmas[0] * noise_like(latent), atol=1e-5)
+    assert "as its sampler says, below the start" in said[-1] and "already holds a picture" in said[-1]
 
 
-def test_a_given_picture_is_left_alone(said):
+def test_denoise_below_1_from_nothing_starts_from_the_gaussian_there(said):
     model, out, latent = patched("eps")
-    assert same_as_plain(model, out, {"samples": torch.ones_like(latent["samples"])})
+    _, x, sigmas = first_x(out, latent, denoise=0.5)
+    assert x.std() == pytest.approx((sigmas[0] ** 2 + 1.0) ** 0.5, rel=0.05)  # an unknown family: variance 1
+    assert "Analytic-Init" in said[-1]
+
+
+@pytest.mark.parametrize("layout", [AUTO, HAND_OVER])
+@pytest.mark.parametrize("kind", ["eps", "flow shift 8", "v zsnr"])
+def test_a_given_picture_is_what_the_start_is_drawn_around(said, kind, layout):
+    """x_M = alpha_M x_0 + sigma_M eps of the given x_0, instead of the data's mean."""
+    model, out, latent = patched(kind, layout=layout)
+    given = {"samples": torch.ones_like(latent["samples"])}
+    _, x, sigmas = first_x(out, given)
+    start = Sampling.of(model).sigma(0.6)
+    assert sigmas[0] == pytest.approx(start, rel=1e-6)
+    inside = model.get_model_object("process_latent_in")(given["samples"])
+    signal = 1 - start if kind.startswith("flow") else 1.0
+    assert torch.allclose(x, signal * inside + start * noise_like(latent), rtol=1e-5, atol=1e-5)
     assert "already holds a picture" in said[-1]
 
 
-def test_a_mask_is_left_alone(said):
+def test_what_a_mask_gives_free_starts_anew_and_the_rest_stays(said):
     model, out, latent = patched("eps")
-    assert same_as_plain(model, out, {**latent, "noise_mask": torch.ones(1, 1, 8, 12)})
-    assert "has a mask" in said[-1]
+    picture = torch.ones_like(latent["samples"])
+    mask = torch.zeros(1, 1, 8, 12)
+    mask[..., 6:] = 1
+    _, anew, _ = first_x(out, latent)
+    result, x, sigmas = first_x(out, {"samples": picture, "noise_mask": mask})
+    assert torch.allclose(result[..., :6], picture[..., :6], atol=1e-6)
+    assert torch.allclose(x[..., 6:], anew[..., 6:], atol=1e-5) and "mask keeps" in said[-1]
 
 
-def test_noise_switched_off_is_left_alone(said):
+def test_a_mask_that_keeps_all_is_left_alone(said):
+    _, out, latent = patched("eps")
+    ksampler(out, {**latent, "noise_mask": torch.zeros(1, 1, 8, 12)})
+    assert "leaves nothing free" in said[-1]
+
+
+def test_noise_switched_off_goes_on_from_what_the_latent_holds(said):
     model, out, latent = patched("eps")
-    stage(out, latent, 0, 10000, add_noise="disable", leftover="disable")
+    held = {"samples": noise_like(latent)}
+    spy = tiny.Spy(out)
+    stage(spy.model, held, 0, 10000, add_noise="disable", leftover="disable")
+    assert torch.allclose(spy.first_x, model.get_model_object("process_latent_in")(held["samples"]), atol=1e-5)
     assert "noise is switched off" in said[-1]
 
 
-def test_a_second_stage_is_left_alone_and_the_hand_over_stays(said):
-    """Two KSamplerAdvanced: the first is squeezed between the start and the hand-over."""
+def test_two_stages_of_one_model_meet_below_the_start(said):
     model, out, latent = patched("eps", start=0.9)
+    spy, sampling = tiny.Spy(out), Sampling.of(model)
+    middle = stage(spy.model, latent, 0, 3)
+    assert "hands over at sigma" in said[-1] and "same Early Start" in said[-1]
+    stage(spy.model, middle, 3, 10000, add_noise="disable", leftover="disable")
+    assert spy.sigmas == pytest.approx(sampling.schedule("simple", 8, sampling.sigma(0.9))[:-1].tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("second", ["patched", "plain"])
+def test_a_kept_hand_over_stays_and_so_does_the_second_stage(said, second):
+    """Two KSamplerAdvanced: the first is squeezed between the start and the hand-over."""
+    model, out, latent = patched("eps", start=0.9, layout=HAND_OVER)
     plain, spy = tiny.Spy(model), tiny.Spy(out)
-    for s in (plain, spy):
+    for s, later in ((plain, plain), (spy, spy if second == "patched" else tiny.Spy(model))):
         middle = stage(s.model, latent, 0, 3)
-        stage(s.model, middle, 3, 10000, add_noise="disable", leftover="disable")
-    assert len(spy.sigmas) == len(plain.sigmas) == 8
-    assert spy.sigmas[0] == pytest.approx(Sampling.of(model).sigma(0.9), rel=1e-6)
-    assert spy.sigmas[3:] == plain.sigmas[3:]
-    assert all(a < b for a, b in zip(spy.sigmas[:3], plain.sigmas[:3]))
-    assert "not at the beginning" in said[-1] and "instead of" in said[-2]
-
-
-def test_every_scheduler_is_laid_anew_as_truncated_sigma_schedule_does(said):
-    from cil_pack.nodes.schedule import LAYOUTS, truncated
-
-    for kind in ("SVD", "eps", "flow shift 8"):
-        model, out, latent = patched(kind, analytic=False)
-        sampling = Sampling.of(model)
-        for scheduler in comfy.samplers.SCHEDULER_NAMES:
-            spy = tiny.Spy(out)
-            ksampler(spy.model, latent, steps=7, scheduler=scheduler)
-            explicit = truncated(sampling, scheduler, 7, sampling.sigma(0.6), LAYOUTS[0])
-            assert spy.sigmas == pytest.approx(explicit[:-1].tolist(), rel=1e-5), (kind, scheduler)
+        stage(later.model, middle, 3, 10000, add_noise="disable", leftover="disable")
+    ran = spy.sigmas + ([] if second == "patched" else later.sigmas)
+    assert len(ran) == len(plain.sigmas) == 8
+    assert ran[0] == pytest.approx(Sampling.of(model).sigma(0.9), rel=1e-6)
+    assert ran[3:] == plain.sigmas[3:] and all(a < b for a, b in zip(ran[:3], plain.sigmas[:3]))
+    assert any("above the hand-over at" in note for note in said)
 
 
 def test_samplers_that_drop_the_last_but_one_sigma(said):
@@ -130,19 +178,105 @@ def test_sigmas_of_ones_own_are_squeezed_in_time(said):
     assert own[0] == 700.0
 
 
-def test_two_of_them_do_not_add_up(said):
-    model, out, latent = patched("eps", start=0.9)
-    twice = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(out, "fraction", 0.5, True).args[0]
-    spy = tiny.Spy(twice)
-    ksampler(spy.model, latent)
-    assert spy.sigmas[0] == pytest.approx(Sampling.of(model).sigma(0.9), rel=1e-6)
-    assert said[-1].startswith("left alone")
+def test_of_two_of_them_the_later_one_counts(said):
+    model, out, latent = patched("eps", start=0.5)
+    twice = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(out, "fraction", 0.9, True).args[0]
+    assert "the Early Start before this one no longer acts" in said[-1]
+    once = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "fraction", 0.9, True).args[0]
+    assert same_as_plain(once, twice, latent)
+    neutral = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(out, "fraction", 1.0, False).args[0]
+    assert same_as_plain(model, neutral, latent)
+    assert first_x(out, latent)[2][0] == pytest.approx(Sampling.of(model).sigma(0.5), rel=1e-6)  # the first itself is as it was
 
 
-def test_a_model_without_evidence_is_left_alone_by_its_preset(said):
-    model, out, latent = patched("flow shift 8", "family preset")
-    assert same_as_plain(model, out, latent)
-    assert "does not know" in said[-1]
+def test_a_clone_of_the_patched_model_starts_as_early(said):
+    _, out, latent = patched("v zsnr")
+    assert same_as_plain(out, out.clone(), latent)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("shift", [1.0, 5.0, 12.0])
+def test_a_node_that_sets_the_sampling_before_or_after(said, shift, order):
+    """After: its object replaces the truncated one, and the wrapper squeezes, by the time of the new shift."""
+    model, latent = tiny.model("flow")
+    shifted = lambda m: advanced.ModelSamplingSD3().patch(m, shift)[0]
+    early = lambda m: CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(m, "fraction", 0.9, True).args[0]
+    out = early(shifted(model)) if order == "before" else shifted(early(model))
+    _, _, sigmas = first_x(out, latent, steps=6, scheduler="normal")
+    sampling = Sampling.of(shifted(model))
+    assert sigmas == pytest.approx(sampling.schedule("normal", 6, sampling.sigma(0.9))[:-1].tolist(), rel=2e-3)
+    assert ("squeezed" in said[-1]) == (order == "after")
+
+
+def test_trailing_reaches_the_authors_timesteps_under_a_ksampler(said):
+    model, out, latent = patched("v zsnr", start=0.94, layout=TRAILING)
+    for scheduler in ("simple", "karras"):  # whatever the sampler's own
+        _, _, sigmas = first_x(out, latent, steps=50, scheduler=scheduler)
+        steps = [round(float(Sampling.of(model).host.timestep(torch.tensor(s)))) for s in sigmas]
+        assert steps[:4] == [939, 920, 901, 883] and steps[-1] == 18 and len(steps) == 50
+    ordinary = patched("v zsnr", start=1.0, analytic=False, layout=TRAILING)[1]
+    assert [round(float(Sampling.of(model).host.timestep(torch.tensor(s)))) for s in first_x(ordinary, latent, steps=50)[2]][:3] == [999, 979, 959]
+
+
+def test_trailing_is_refused_where_time_is_continuous():
+    with pytest.raises(ValueError, match="this model's time is continuous"):
+        patched("SVD", layout=TRAILING)
+
+
+def test_trailing_says_that_it_lays_whole_runs_only(said):
+    _, out, latent = patched("eps", layout=TRAILING)
+    stage(out, latent, 0, 3)
+    assert "lays whole runs" in said[-1]
+
+
+@pytest.mark.parametrize("kind", ["eps", "v zsnr", "v rescaled zsnr"])
+@pytest.mark.parametrize("layout", [AUTO, HAND_OVER])
+def test_the_naive_start_of_vp_is_the_papers_unit_noise_for_the_network(said, kind, layout):
+    """p_T = N(0, I): the network is given exactly the sampler's noise."""
+    model, out, latent = patched(kind, start=0.9, analytic=False, layout=layout)
+    _, x, sigmas = first_x(out, latent)
+    told = model.get_model_object("model_sampling").calculate_input(torch.tensor([sigmas[0]]), x)
+    assert torch.allclose(told, noise_like(latent), rtol=1e-5, atol=1e-6)
+
+
+def test_ddim_uniform_begins_where_its_scheduler_says_and_is_no_later_stage(said):
+    """With uni_pc and dpm_2 too, of which the host drops a step."""
+    for sampler in ("euler", "dpm_2", "uni_pc"):
+        model, out, latent = patched("eps", start=0.9)
+        _, x, sigmas = first_x(out, latent, steps=7, scheduler="ddim_uniform", sampler=sampler)
+        assert x.std() == pytest.approx((sigmas[0] ** 2 + 1) ** 0.5, rel=0.05) and "Analytic-Init" in said[-1]
+
+
+def test_a_model_that_samples_from_a_picture_is_refused_in_words():
+    """IMG_TO_IMG_FLOW of newer hosts: its noise factor is 0."""
+    model, latent = tiny.model("flow")
+
+    class PictureToPicture(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
+            return latent_image
+
+    model.add_object_patch("model_sampling", PictureToPicture())
+    with pytest.raises(ValueError, match="samples from a picture, not from noise"):
+        CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "fraction", 0.9, True)
+    with pytest.raises(ValueError, match="samples from a picture, not from noise"):
+        AnalyticInitLatent.PREPARE_CLASS_CLONE(None).execute(model, latent, torch.tensor([0.9, 0.0]), 0, 1.0)
+
+
+def test_a_flow_whose_noise_has_another_scale():
+    """`noise_scale` of newer hosts: x = sigma s eps + (1 - sigma) x_0, so Eq. 5's standard deviation holds sigma s."""
+    model, latent = tiny.model("flow")
+
+    class Scaled(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        noise_scale = 2.5
+
+        def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
+            return super().noise_scaling(sigma, self.noise_scale * noise, latent_image)
+
+    model.add_object_patch("model_sampling", Scaled())
+    out = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "fraction", 0.6, True).args[0]
+    _, x, sigmas = first_x(out, latent)
+    assert sigmas[0] == pytest.approx(0.6)
+    assert x.std() == pytest.approx((0.4**2 + (0.6 * 2.5) ** 2) ** 0.5, rel=0.02)  # an unknown family: variance 1
 
 
 def test_it_composes_with_another_packs_wrapper(said):

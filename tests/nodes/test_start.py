@@ -11,7 +11,9 @@ from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 
+import comfy.sample
 import comfy.samplers
+import comfy.utils
 
 SEED = 7
 EVERY = list(tiny.KINDS)
@@ -132,7 +134,7 @@ def test_early_start_sees_the_same_bit_for_bit(kind, fraction):
     cond = tiny.conditioning()
     one = host_nodes.KSampler().sample(spy.model, SEED, 4, 1.0, "euler", scheduler, cond, cond, latent, 1.0)[0]["samples"]
     two = host_nodes.KSamplerAdvanced().sample(spy.model, "enable", SEED, 4, 1.0, "euler", scheduler, cond, cond, latent, 0, 10000, "disable")[0]["samples"]
-    three = sampler_custom(spy, run(custom.BasicScheduler, model, scheduler, 4, 1.0)[0], latent, add_noise=True)["samples"]
+    three = sampler_custom(spy, run(custom.BasicScheduler, patched, scheduler, 4, 1.0)[0], latent, add_noise=True)["samples"]
     assert torch.equal(torch.tensor(spy.sigmas[:4]), sigmas[:-1])
     assert all(torch.equal(x, explicit.first_x) for x in spy.x[::4])
     assert torch.equal(one, result) and torch.equal(two, result) and torch.equal(three, result)
@@ -234,3 +236,59 @@ def test_where_a_mask_keeps_the_picture_it_stays():
     assert torch.allclose(result[..., :6], picture[..., :6], atol=1e-5)
     plain = custom.Noise_RandomNoise(SEED).generate_noise(given)
     assert torch.equal(noise.generate_noise(given)[..., :6], plain[..., :6])
+
+
+def masks(latent):
+    """Every kind of mask a graph can carry, hard and soft."""
+    shape = latent["samples"].shape
+    half = torch.zeros(1, 1, 8, 12)
+    half[..., 6:] = 1
+    frames = shape[0] if len(shape) == 4 else shape[2]
+    some = torch.zeros((frames, 1, 8, 12) if len(shape) == 4 else (1, 1, frames, 8, 12))
+    some[1:] = 1
+    if len(shape) == 5:
+        some[:, :, 1:] = 1
+    soft = half.clone()
+    soft[..., 5:7] = 0.5
+    return {"all free": torch.ones(1, 1, 8, 12), "none free": torch.zeros(1, 1, 8, 12), "half a picture": half, "all but the first frame": some, "soft": soft}
+
+
+@pytest.mark.parametrize("output", ["latent and noise", "noised_latent"])
+@pytest.mark.parametrize("name", ["all free", "none free", "half a picture", "all but the first frame", "soft"])
+@pytest.mark.parametrize("kind", ["SVD", "eps", "flow shift 8"])
+def test_every_output_keeps_what_every_mask_keeps(kind, name, output):
+    """The result holds the picture where the mask keeps it, and is the same from either output where it is free."""
+    model, latent = tiny.model(kind)
+    shape = latent["samples"].shape
+    picture = 5 + torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    mask = masks(latent)[name]
+    given = {"samples": picture, "noise_mask": mask}
+    sigmas = run(TruncatedSigmaSchedule, model, "simple", 4, "fraction", 0.6, LAYOUTS[0])[0]
+    mean, noise, noised = run(AnalyticInitLatent, model, given, sigmas, SEED, 1.0, some_moments(latent))
+    spy = tiny.Spy(model)
+    expected = advanced(spy, noise, sigmas, mean)["samples"]
+    kept = comfy.utils.reshape_mask(mask, shape).expand(shape) == 0
+    assert torch.allclose(expected[kept], picture[kept], atol=1e-4)
+    if output == "latent and noise":
+        return
+    if name == "soft":
+        assert "keeps a part of the picture by half" in noised.message and "SamplerCustomAdvanced" in noised.message
+        return
+    assert torch.equal(noised["samples"][kept], picture[kept])
+    result = sampler_custom(spy, sigmas, noised, add_noise=False)["samples"]
+    assert torch.allclose(result[kept], picture[kept], atol=1e-4)
+    assert torch.allclose(result[~kept], expected[~kept], atol=1e-4 * float(expected.abs().max()))
+
+
+def test_an_empty_latent_is_sized_as_the_hosts_samplers_size_it(monkeypatch):
+    """Newer hosts bring a latent of another model's scale to this one's by what the LATENT tells."""
+    model, latent = tiny.model("eps")
+    told = {}
+
+    def newer(model, samples, downscale_ratio_spacial=None, downscale_ratio_temporal=None):
+        told.update(spacial=downscale_ratio_spacial, temporal=downscale_ratio_temporal)
+        return samples
+
+    monkeypatch.setattr(comfy.sample, "fix_empty_latent_channels", newer)
+    run(AnalyticInitLatent, model, {**latent, "downscale_ratio_spacial": 16}, torch.tensor([5.0, 0.0]), SEED, 1.0, some_moments(latent))
+    assert told == {"spacial": 16, "temporal": None}

@@ -1,5 +1,6 @@
 """A latent of video and sound together: the video starts early from its moments, the sound at the same level from plain noise."""
 
+import copy
 import json
 
 import comfy_extras.nodes_custom_sampler as custom
@@ -131,10 +132,30 @@ def test_a_kept_frame_stays_kept(model, moments, said):
     assert "mask keeps" in said[-1]
 
 
-def test_a_given_sound_without_a_mask_is_left_alone(model, said):
+def test_a_given_sound_without_a_mask_stays_and_the_video_starts_anew(model, moments, said):
     latent = sound_models.latent(sound=torch.ones(sound_models.SOUND))
-    assert same(ksampler(early(model), latent), ksampler(model, latent))
-    assert "already holds" in said[-1]
+    anew, spy = tiny.Spy(early(model, moments=moments)), tiny.Spy(early(model, moments=moments))
+    ksampler(anew.model, sound_models.latent())
+    ksampler(spy.model, latent)
+    (fresh, _), (video, sound) = parts(anew.first_x), parts(spy.first_x)
+    assert torch.allclose(video, fresh, atol=1e-5)
+    generator = torch.manual_seed(SEED)
+    eps = [torch.randn(shape, generator=generator) for shape in SHAPES][1]
+    assert torch.allclose(sound, (1 - spy.sigmas[0]) + spy.sigmas[0] * eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_a_noised_latent_allows_for_what_the_host_makes_of_the_sound(model, moments, gain):
+    """MiniMax H3 multiplies the sound of a LATENT on its way in; the noise is not."""
+    loud = model.clone()
+    sampling = copy.copy(model.get_model_object("model_sampling"))
+    sampling.audio_scale = gain
+    loud.add_object_patch("model_sampling", sampling)
+    sigmas = torch.tensor([0.9, 0.5, 0.0])
+    *_, plain = run(AnalyticInitLatent, model, sound_models.latent(), sigmas, SEED, 1.0, moments)
+    *_, noised = run(AnalyticInitLatent, loud, sound_models.latent(), sigmas, SEED, 1.0, moments)
+    (video, sound), (plain_video, plain_sound) = noised["samples"].unbind(), plain["samples"].unbind()
+    assert torch.equal(video, plain_video) and torch.allclose(sound * gain, plain_sound)
 
 
 def left_alone(model, flat, mask, **host):
