@@ -1,4 +1,9 @@
-"""Motion scores of a clip (App. B), and what of it is the camera's."""
+"""Motion scores of a clip (App. B), and what of it is the camera's.
+
+A clip is looked at frame by frame, so that no copy of it is made.
+"""
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -10,39 +15,42 @@ SVD_SIZE = (450, 800)  # height, width to which SVD's motion score resizes every
 PIA_RANGE = (0.2, 1.0)  # m_min, m_max of PIA's score
 
 
-def check_frames(frames):
+def check_frames(frames: torch.Tensor) -> None:
     """Raise ValueError unless `frames` is a clip: [t >= 2, H, W, 3] of numbers."""
     if frames.ndim != 4 or frames.shape[-1] < 3:
         raise ValueError(f"a clip is [frames, height, width, 3], but {tuple(frames.shape)} came")
     if len(frames) < 2:
         raise ValueError("motion is measured between frames, but only one frame came: connect all the frames of the clip")
-    if not torch.isfinite(frames).all():
+    if not all(torch.isfinite(frame).all() for frame in frames):
         raise ValueError("the clip has pixels that are not numbers (NaN); the picture broke before it came here")
 
 
-def flows(frames, flow, size=SVD_SIZE):
+def flows(frames: torch.Tensor, flow: Callable, size: tuple[int, int] = SVD_SIZE) -> Iterator[torch.Tensor]:
     """Optical flow of each pair of neighbours, at `size`: yields [h, w, 2] pixels.
 
     frames [t, H, W, 3] in [0, 1]; flow: a backend of flow.py.
     """
     check_frames(frames)
-    resized = F.interpolate(frames[..., :3].float().cpu().movedim(-1, 1), size, mode="bilinear", antialias=True)
-    resized = resized.movedim(1, -1).contiguous()
-    for a, b in zip(resized, resized[1:]):
-        yield flow(a, b)
+    before = None
+    for frame in frames:
+        picture = frame[..., :3].float().cpu().movedim(-1, 0)[None]  # [1, 3, H, W]
+        after = F.interpolate(picture, size, mode="bilinear", antialias=True)[0].movedim(0, -1).contiguous()  # [h, w, 3]
+        if before is not None:
+            yield flow(before, after)
+        before = after
 
 
-def motion_per_pair(frames, flow):
+def motion_per_pair(frames: torch.Tensor, flow: Callable) -> torch.Tensor:
     """Mean flow magnitude between neighbours, at SVD's size: [t - 1] pixels."""
     return torch.stack([f.norm(dim=-1).mean() for f in flows(frames, flow)])
 
 
-def motion_score(frames, flow):
+def motion_score(frames: torch.Tensor, flow: Callable) -> float:
     """SVD's motion score: the sum of `motion_per_pair`."""
     return float(motion_per_pair(frames, flow).sum())
 
 
-def global_flow(field):
+def global_flow(field: torch.Tensor) -> torch.Tensor:
     """The camera's part of a flow [h, w, 2]: the affine field that most of the picture follows, [h, w, 2].
 
     OpenCV's RANSAC; zero where no affine field fits.
@@ -61,13 +69,13 @@ def global_flow(field):
     return grid @ affine[:, :2].T + affine[:, 2] - grid
 
 
-def split_motion(field):
+def split_motion(field: torch.Tensor) -> tuple[float, float]:
     """-> (camera, subject): mean magnitude of the global field and of what is left of the flow, pixels."""
     camera = global_flow(field)
     return float(camera.norm(dim=-1).mean()), float((field - camera).norm(dim=-1).mean())
 
 
-def hsv(frames):
+def hsv(frames: torch.Tensor) -> torch.Tensor:
     """RGB in [0, 1] -> hue, saturation, value in [0, 1], in the last dimension."""
     value, at = frames.max(-1)
     chroma = value - frames.min(-1).values
@@ -77,7 +85,7 @@ def hsv(frames):
     return torch.stack([torch.where(chroma > 0, hue, 0), torch.where(value > 0, chroma / value.clamp(min=1e-12), 0), value], -1)
 
 
-def pia_motion(frames, d_max=1.0):
+def pia_motion(frames: torch.Tensor, d_max: float = 1.0) -> torch.Tensor:
     """PIA's motion score of each frame: d_i / d_max (m_max - m_min), d_i the mean L1 distance to the first frame in HSV.
 
     d_max: the largest distance in the data set; 1 without one. -> [t], 0 for the first frame.
@@ -85,7 +93,7 @@ def pia_motion(frames, d_max=1.0):
     check_frames(frames)
     if d_max <= 0:
         raise ValueError(f"d_max, the data set's largest distance, must be above 0, but it is {d_max}")
-    pixels = hsv(frames[..., :3].float())
-    distance = (pixels - pixels[:1]).abs().mean((1, 2, 3))
+    first = hsv(frames[0, ..., :3].float())  # [H, W, 3]
+    distance = torch.stack([(hsv(frame[..., :3].float()) - first).abs().mean() for frame in frames])  # [t]
     low, high = PIA_RANGE
     return (distance / d_max).clamp(max=1) * (high - low)

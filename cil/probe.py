@@ -41,7 +41,7 @@ def one_step_predictions(denoise, process, x0, sigmas, seed=0, draws=1):
 
 
 def _inner(a, b):
-    return float((a.double() * b.double()).sum())
+    return float((a.to("cpu", torch.float64) * b.to("cpu", torch.float64)).sum())  # MPS has no float64
 
 
 def motion_gain(prediction, x0, still):

@@ -14,7 +14,7 @@ from .host.notes import say
 from .host.sampling import Sampling
 from .host.schedule import ANEW, AUTO, HAND_OVER, START_AS, TRAILING, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
-from .schedule import idle_start, start_inputs
+from .schedule import start_inputs, start_note
 
 WRAPPER = "cil_early_start"
 LAYOUTS = [AUTO, ANEW, HAND_OVER, TRAILING]
@@ -149,7 +149,7 @@ class CILEarlyStart(io.ComfyNode):
             cil_moments.check_space(moments, family.space)
         if layout == TRAILING:
             sampling.trailing(1, sigma)  # refuses a model without timesteps
-        notes = [idle_start(start_as, start), idle_moments(moments, analytic_init)]
+        notes = [start_note(sampling, start_as, start), idle_moments(moments, analytic_init)]
         patched = cloned(model)
         if model.get_wrappers(OUTER_SAMPLE, WRAPPER):
             notes.append("the Early Start before this one no longer acts")

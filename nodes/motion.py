@@ -2,7 +2,6 @@
 
 import json
 
-import torch
 from comfy_api.latest import io, ui
 
 import comfy.model_management
@@ -14,6 +13,7 @@ from .host.notes import say
 
 CATEGORY = "image-to-video motion/measure"
 FLOW_FOLDER = "cil_flow"
+RAFT_MEMORY = 2**31  # bytes that a pair at 800 x 450 takes at the most: correlation volume and encoders; an estimate
 DIS, RAFT_LARGE, RAFT_SMALL = "DIS (OpenCV)", "RAFT large (torchvision)", "RAFT small (torchvision)"
 
 
@@ -31,8 +31,16 @@ def flow_backend(name, node_id=None):
     device = comfy.model_management.get_torch_device()
     if name in (RAFT_LARGE, RAFT_SMALL):
         say(node_id, "RAFT: torchvision fetches its weights if they are not there yet")
-        return flow.raft("large" if name == RAFT_LARGE else "small", device=device)
-    return flow.raft(weights=folder_paths.get_full_path_or_raise(FLOW_FOLDER, name), device=device)
+        engine = flow.raft("large" if name == RAFT_LARGE else "small", device=device)
+    else:
+        engine = flow.raft(weights=folder_paths.get_full_path_or_raise(FLOW_FOLDER, name), device=device)
+
+    def making_room(a, b):
+        """The host puts models that it holds out of the way, as for its own; nothing happens where there is room."""
+        comfy.model_management.free_memory(RAFT_MEMORY, device)
+        return engine(a, b)
+
+    return making_room
 
 
 class MotionScore(io.ComfyNode):
@@ -81,7 +89,7 @@ class MotionScore(io.ComfyNode):
         if requested > 0:
             report["requested"], report["error"] = requested, abs(score - requested)
             text += f"\n{abs(score - requested):.2f} from the {requested:g} requested"
-        picture = pictures.flow_pictures(torch.stack(fields))
+        picture = pictures.flow_pictures(fields)
         say(cls.hidden.unique_id, text)
         return io.NodeOutput(score, sum(cameras), sum(subjects), picture, json.dumps(report), ui=ui.PreviewText(text))
 

@@ -51,6 +51,13 @@ def enlarged(frames, least=256):
     return same_size(frames, frames.shape[1] * factor, frames.shape[2] * factor)
 
 
+def thumbnails(frames, count=4, least=192, most=384):
+    """`count` frames of a clip, evenly over it, at a width that can be looked at: [count, h, w, 3]."""
+    some = frames[torch.linspace(0, len(frames) - 1, count).round().long()]
+    height, width = some.shape[1:3]
+    return enlarged(some, least) if width <= most else same_size(some, max(1, round(height * most / width)), most)
+
+
 def even(frames):
     """Pad by white to even sides, which video codecs want."""
     h, w = frames.shape[1:3]
@@ -124,17 +131,19 @@ def grid(cells, columns):
 
 
 def flow_pictures(fields):
-    """Optical flow [t, h, w, 2] -> IMAGE [t, h, w, 3], by torchvision's colour wheel, one scale for the clip."""
+    """Optical flows, [h, w, 2] each -> IMAGE [t, h, w, 3], by torchvision's colour wheel, one scale for the clip."""
     try:
         from torchvision.utils import flow_to_image
     except ImportError:
         raise flow.missing("torchvision", "the picture of the flow", "torchvision") from None
-    largest = fields.norm(dim=-1).max().clamp(min=1.0)
-    h, w = fields.shape[1:3]
-    # torchvision scales a batch by its largest vector, a still clip's noise too: at least one pixel, in a corner that is cut off
-    padded = torch.nn.functional.pad(fields.movedim(-1, 1), (0, 1, 0, 0))
-    padded[:, 0, 0, w] = largest
-    return flow_to_image(padded)[..., :w].movedim(1, -1).float() / 255
+    largest = max(1.0, *(float(field.norm(dim=-1).max()) for field in fields))
+    out = torch.empty(len(fields), *fields[0].shape[:2], 3)
+    for picture, field in zip(out, fields):
+        # torchvision scales what it is given by its largest vector: give each the clip's, in a corner that is cut off
+        padded = torch.nn.functional.pad(field.movedim(-1, 0), (0, 1, 0, 0))  # [2, h, w + 1]
+        padded[0, 0, -1] = largest
+        picture.copy_(flow_to_image(padded)[..., :-1].movedim(0, -1) / 255)
+    return out
 
 
 def figure_picture(figure):

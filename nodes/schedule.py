@@ -7,13 +7,13 @@ from ..cil import schedules
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
-from .host.schedule import ANEW, CUT, START_AS, scheduler_names, start_sigma
+from .host.schedule import ANEW, BY_SIGNAL, CUT, START_AS, scheduler_names, start_sigma
 
 LAYOUTS = [ANEW, CUT]
 
 START_TOOLTIPS = {
-    "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself.",
-    "start": "Where sampling starts; not used with 'family preset'. As a fraction: 1.0 changes nothing, 0.96 is the paper's setting for DynamiCrafter and VideoCrafter1. As a sigma: 100 is the paper's setting for SVD (its maximum, 700, changes nothing). Lower gives more motion and, too low, breaks the picture.",
+    "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself, another quantity in each family. paper's signal to noise (experimental): where this model's latents are as deep in noise as SVD's at the paper's sigma 100; nobody has measured whether that is the right start for it.",
+    "start": "Where sampling starts; not used with 'family preset' and 'signal to noise'. As a fraction: 1.0 changes nothing, 0.96 is the paper's setting for DynamiCrafter and VideoCrafter1. As a sigma: 100 is the paper's setting for SVD (its maximum, 700, changes nothing). Lower gives more motion and, too low, breaks the picture.",
 }
 
 
@@ -25,10 +25,13 @@ def start_inputs():
     ]
 
 
-def idle_start(start_as, start):
-    """A note where `start` was set but cannot act."""
-    idle = start_as == START_AS[0] and start != 1
-    return f"start {start:g} is not used with '{START_AS[0]}': choose fraction or sigma in start_as" if idle else ""
+def start_note(sampling, start_as, start):
+    """A note where `start` was set but cannot act, or where its neutral value is no neutral one."""
+    if start_as in (START_AS[0], BY_SIGNAL) and start != 1:
+        return f"start {start:g} is not used with '{start_as}': choose fraction or sigma in start_as"
+    if start_as == "sigma" and start == 1 and sampling.sigma_max > 1.5:
+        return f"start 1 is sigma 1 here, {sampling.fraction(1.0):.2f} of T, far too low for most pictures: the ordinary start is sigma {sampling.sigma_max:g}, or 1 as a fraction"
+    return ""
 
 
 class TruncatedSigmaSchedule(io.ComfyNode):
@@ -67,7 +70,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         uncut = layout == LAYOUTS[1] and sigma >= sampling.sigma_max
         notes = [
             f"{len(sigmas) - 1} steps from sigma {sigma:g}, {fraction:.3f} of T{why}",
-            idle_start(start_as, start),
+            start_note(sampling, start_as, start),
             f"'{layout}' has nothing to cut at the ordinary start" if uncut else "",
         ]
         say(cls.hidden.unique_id, "\n".join(filter(None, notes)))

@@ -41,8 +41,8 @@ def parse_starts(text):
 
 def likeness(frames, image):
     """How like the conditional image a clip stays: 1 - mean absolute difference of colours, over its frames."""
-    image = pictures.same_size(image[:1].to(frames), *frames.shape[1:3])
-    return 1 - float((frames[..., :3] - image).abs().mean())
+    image = pictures.same_size(image[:1].to(frames), *frames.shape[1:3])[0]
+    return 1 - sum(float((frame[..., :3] - image).abs().mean()) for frame in frames) / len(frames)
 
 
 def check_unpatched(model):
@@ -108,10 +108,13 @@ class StartSweep(io.ComfyNode):
         try:
             for i in range(seeds):
                 for value, sigma in chosen:
-                    frames = cls.sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments if analytic_init else None, seed + i)
+                    of_run = (seed + i) % 2**64  # seeds have 64 bits
+                    frames = cls.sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments if analytic_init else None, of_run)
                     score = motion.motion_score(frames, backend)
                     like = None if image is None else likeness(frames, image)
-                    runs.append({"start": value, "sigma": sigma, "seed": seed + i, "motion_score": score, "likeness": like, "frames": frames})
+                    run = {"start": value, "sigma": sigma, "seed": of_run, "motion_score": score, "likeness": like}
+                    runs.append({**run, "cell": cls.cell(run, frames)})  # of the clip itself nothing is kept
+                    del frames
                     bar.update(1)
         except comfy.model_management.InterruptProcessingException:
             if not runs:
@@ -119,7 +122,7 @@ class StartSweep(io.ComfyNode):
             stopped = True
         sheet = cls.sheet(runs, [v for v, _ in chosen])
         plot = pictures.sweep_plot(runs, start_as)
-        figures = [{k: v for k, v in run.items() if k != "frames"} for run in runs]
+        figures = [{k: v for k, v in run.items() if k != "cell"} for run in runs]
         report = {"runs": figures, "flow": flow, "analytic_init": analytic_init, "scheduler": scheduler, "steps": steps, "stopped": stopped}
         best = max(figures, key=lambda r: r["motion_score"])
         early_end = "stopped; " if stopped else ""
@@ -140,15 +143,16 @@ class StartSweep(io.ComfyNode):
         return frames.reshape(-1, *frames.shape[-3:])
 
     @staticmethod
+    def cell(run, frames):
+        """One run in the sheet: four of its frames from top to bottom, and its figures."""
+        like = "" if run["likeness"] is None else f", likeness {run['likeness']:.3f}"
+        caption = f"start {run['start']:g}, seed {run['seed']}: motion {run['motion_score']:.1f}{like}"
+        return pictures.captioned(torch.cat(list(pictures.thumbnails(frames))), caption)
+
+    @staticmethod
     def sheet(runs, values):
         """Columns are starts, rows seeds."""
-        cells = {}
-        for run in runs:
-            frames = pictures.enlarged(run["frames"], 192)
-            at = torch.linspace(0, len(frames) - 1, 4).round().long()
-            like = "" if run["likeness"] is None else f", likeness {run['likeness']:.3f}"
-            caption = f"start {run['start']:g}, seed {run['seed']}: motion {run['motion_score']:.1f}{like}"
-            cells[run["seed"], run["start"]] = pictures.captioned(torch.cat(list(frames[at])), caption)
+        cells = {(run["seed"], run["start"]): run["cell"] for run in runs}
         blank = torch.ones_like(next(iter(cells.values())))
         seeds = list(dict.fromkeys(run["seed"] for run in runs))
         return pictures.grid([cells.get((s, v), blank) for s in seeds for v in values], columns=len(values))

@@ -11,6 +11,7 @@ from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.host.schedule import BY_SIGNAL
 from cil_pack.nodes.motion import DIS, RAFT_SMALL
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 
@@ -45,6 +46,21 @@ def test_a_start_beside_the_family_preset(notes):
     schedule = {"model": tiny.model("SVD")[0], "scheduler": "karras", "steps": 4, "layout": LAYOUTS[0]}
     assert idle in notes(TruncatedSigmaSchedule, **schedule, start_as="family preset", start=0.9)
     assert idle not in notes(TruncatedSigmaSchedule, **schedule, start_as="family preset", start=1.0)
+
+
+def test_start_1_as_a_sigma_is_pointed_out(notes):
+    trap = "start 1 is sigma 1 here"
+    assert trap in notes(CILEarlyStart, **early("SVD", start=1.0)) and "or 1 as a fraction" in notes(CILEarlyStart, **early("eps", start=1.0))
+    assert trap not in notes(CILEarlyStart, **early("SVD", start_as="fraction", start=1.0))
+    assert trap not in notes(CILEarlyStart, **early("flow", start=1.0))  # where sigma 1 is the ordinary start
+
+
+@pytest.mark.parametrize("kind, sigma", [("SVD", 100.0), ("flow", 100 / 101), ("flow shift 8", 100 / 101), ("eps", 14.6146)])
+def test_the_papers_signal_to_noise(kind, sigma):
+    """Signal over noise 0.01: SVD's sigma 100; (1 - s) / s for a flow; beyond Stable Diffusion's largest sigma."""
+    model = tiny.model(kind)[0]
+    schedule = {"scheduler": "simple", "steps": 4, "layout": LAYOUTS[0], "start_as": BY_SIGNAL, "start": 1.0}
+    assert TruncatedSigmaSchedule.PREPARE_CLASS_CLONE(None).execute(model, **schedule).args[1] == pytest.approx(sigma, rel=1e-5)
 
 
 def test_a_model_that_the_preset_leaves_alone(notes):

@@ -1,6 +1,7 @@
 """LeakageProbe, CILMotionScore and CILStartSweep in the host, on the demo models."""
 
 import json
+import weakref
 
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_video_model as video
@@ -289,6 +290,25 @@ def test_a_cancelled_sweep_returns_what_it_has(demos, clip, monkeypatch):
     done.extend([1, 1])
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sweep(demos["healthy"], clip)
+
+
+def test_a_sweep_holds_one_clip_however_many_it_samples(demos, clip, monkeypatch):
+    original, clips = StartSweep.sampled, []
+
+    def watched(*args):
+        assert all(clip() is None for clip in clips), "an earlier clip is still held"
+        frames = original(*args)
+        clips.append(weakref.ref(frames))
+        return frames
+
+    monkeypatch.setattr(StartSweep, "sampled", staticmethod(watched))
+    sheet, _, report = sweep(demos["healthy"], clip)
+    assert len(clips) == len(report["runs"]) == 4 and sheet.shape[0] == 1
+
+
+def test_seeds_of_a_sweep_go_round_after_the_last_of_64_bits(demos, clip):
+    report = sweep(demos["healthy"], clip, starts="50", seed=2**64 - 1)[2]
+    assert [run["seed"] for run in report["runs"]] == [2**64 - 1, 0]
 
 
 def test_starts_in_words():
