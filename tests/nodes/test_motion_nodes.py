@@ -12,7 +12,9 @@ def test_a_clip_is_resized_and_scored_frame_by_frame(monkeypatch):
     sizes, resize, hsv = [], motion.F.interpolate, motion.hsv
     monkeypatch.setattr(motion.F, "interpolate", lambda x, *args, **kwargs: sizes.append(len(x)) or resize(x, *args, **kwargs))
     monkeypatch.setattr(motion, "hsv", lambda x: sizes.append(1 if x.ndim == 3 else len(x)) or hsv(x))
-    frames = torch.rand(5, 45, 80, 3, generator=torch.Generator().manual_seed(0))
+    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 9, 16, generator=torch.Generator().manual_seed(0)), (45, 80), mode="bicubic")
+    frames = torch.stack([picture[0].movedim(0, -1).roll(t, 1) for t in range(5)])
+    sizes.clear()
     node = nodes_motion.MotionScore.PREPARE_CLASS_CLONE(None)
     score, camera, subject, picture, _ = node.execute(frames, nodes_motion.DIS).args
     assert sizes == [1] * 11 and score > 0 and picture.shape == (4, 450, 800, 3)  # five sizes; the first frame and five for PIA's
