@@ -134,18 +134,46 @@ def planted(watermark=0.0, padding=(0, 0, 0, 0), size=(40, 64), seed=0):
 
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (6, 6, 0, 0), (0, 0, 13, 14), (8, 8, 13, 13), (2, 0, 0, 0), (0, 0, 0, 5)])
 def test_borders_are_found(padding):
-    assert M.border(planted(padding=padding).mean) == padding
+    assert M.border(planted(padding=padding)) == padding
 
 
 def test_a_natural_mean_has_no_border():
     for seed in range(50):
-        assert M.border(planted(watermark=0.3, seed=seed).mean) == (0, 0, 0, 0)
+        assert M.border(planted(watermark=0.3, seed=seed)) == (0, 0, 0, 0)
     ramp = torch.linspace(-1, 1, 40)[:, None].expand(4, 1, 40, 64)
-    assert M.border(ramp) == (0, 0, 0, 0)
     edge = planted().mean
     edge[:, :, 0] += 1  # the VAE's own one-cell rim
-    assert M.border(edge) == (0, 0, 0, 0)
-    assert M.border(torch.zeros(4, 1, 1, 1)) == (0, 0, 0, 0)
+    for mean in (ramp, edge, torch.zeros(4, 1, 1, 1)):
+        assert M.border(M.Moments(mean, 0.8, "sd")) == (0, 0, 0, 0)
+
+
+def watermarked():
+    """By the measured figures of the public 320 x 512 file: channel means, a rim of one cell, lines of a watermark across, no letterbox."""
+    letters = (torch.rand(6, 52, generator=torch.Generator().manual_seed(0)) < 0.8) * torch.linspace(1, 0.3, 6)[:, None]
+    mean = torch.tensor([0.302, -0.325, 0.232, 0.133])[:, None, None, None].repeat(1, 16, 40, 64)
+    mean += 0.02 * torch.linspace(-1, 1, 40)[:, None]
+    mean[:, :, 10:16, 6:58] += 0.45 * letters * torch.tensor([1.0, -0.5, 0.4, 0.6])[:, None, None, None]
+    for rim in (mean[:, :, :1], mean[:, :, -1:]):
+        rim += 0.1
+    return M.Moments(mean, 0.808, "sd")
+
+
+def test_a_watermark_across_the_picture_is_no_letterbox():
+    moments = watermarked()
+    assert M.border(moments) == (0, 0, 0, 0) and M.warning(moments) == ""
+    by_channel = M.simplify(moments, "channel")
+    assert torch.allclose(by_channel.mean.flatten(), moments.mean.mean((1, 2, 3))) and by_channel.variance == 0.808
+
+
+def test_what_lies_inside_a_border_has_the_pictures_own_variance():
+    """A small picture in black padding, as the public 576 x 1024 file: the padding never changes, so tr(Cov)/d is that much too small."""
+    padded = planted(padding=(8, 8, 13, 13))
+    share = (40 - 16) * (64 - 26) / (40 * 64)
+    padded = M.Moments(padded.mean, 0.9 * share, "sd")
+    for detail in ("channel", "smooth"):
+        assert M.simplify(padded, detail).variance == pytest.approx(0.9)
+    assert M.simplify(padded, "full").variance == padded.variance
+    assert f"{0.9 * share:.3g}, counts the border" in M.warning(padded) and "take 0.9" in M.warning(padded)
 
 
 def test_the_warning_names_the_sides():
