@@ -346,10 +346,10 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(every, size, takes):
             with clock.saving():
                 now[0] += takes
             spent.append(takes)
-    assert len(spent) > 3 and sum(spent[1:]) <= training.SHARE * (now[0] - began[0]) + 1e-6
+    assert len(spent) > 3 and sum(spent[1:]) <= training.trainer.SHARE * (now[0] - began[0]) + 1e-6
     assert spent[0] <= 0.05 * (began[0] + takes) or size == 1000  # what is as fast as was thought is right at once
     gaps = [b - a for a, b in zip(began, began[1:])]
-    assert max(gaps) <= max(every, takes / training.SHARE) + takes + 1  # and as often as that allows
+    assert max(gaps) <= max(every, takes / training.trainer.SHARE) + takes + 1  # and as often as that allows
 
 
 def test_0_saves_after_each_update():
@@ -375,7 +375,7 @@ def test_a_damaged_state_says_what_to_do(tmp_path):
     other, _ = started(Recipe(steps=2))
     with pytest.raises(ValueError, match="state is damaged.*Delete it to begin anew"):
         other.resume(tmp_path / "state")
-    resumable.write({"losses": torch.zeros(3)}, tmp_path / "state", training.FORMAT, training.VERSION, {})
+    resumable.write({"losses": torch.zeros(3)}, tmp_path / "state", training.trainer.FORMAT, training.trainer.VERSION, {})
     with pytest.raises(ValueError, match="state is damaged: it does not fit its own settings .*Delete it"):
         other.resume(tmp_path / "state")
 
@@ -386,7 +386,7 @@ def test_a_state_of_an_older_pack_goes_on(tmp_path):
     whole.run(loss)
     old, loss = started(dataclasses.replace(recipe, steps=2), rank=4)
     old.run(loss)
-    save_file({k: v.contiguous() for k, v in old._state().items()}, tmp_path / "state", {"format": training.FORMAT, "settings": '{"rank": 4}'})
+    save_file({k: v.contiguous() for k, v in old._state().items()}, tmp_path / "state", {"format": training.trainer.FORMAT, "settings": '{"rank": 4}'})
     again, loss = started(recipe, rank=4)
     again.resume(tmp_path / "state")
     again.run(loss)
