@@ -6,6 +6,7 @@ the end. What a killed process left so is swept by the next one that writes unde
 
 import errno
 import json
+import logging
 import os
 import re
 import secrets
@@ -20,7 +21,7 @@ import torch
 
 from .processes import alive
 
-PART, LOCK = ".part", ".lock"
+PART, LOCK, FOLDER_LOCK = ".part", ".lock", "writing.lock"
 TYPES = {  # safetensors' names of the types
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
     torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
@@ -136,7 +137,7 @@ def claim(*files: Path, folder: Path | None = None) -> Iterator[None]:
     """
     places = {Path(path): Path(path).with_name(Path(path).name + LOCK) for path in files}
     if folder is not None:
-        places[Path(folder)] = Path(folder) / f"writing{LOCK}"
+        places[Path(folder)] = Path(folder) / FOLDER_LOCK
     with ExitStack() as stack:
         for path, lock in places.items():
             stack.enter_context(_locked(path, lock))
@@ -157,12 +158,19 @@ def _locked(path, file):
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(str(file))
         lock.acquire(timeout=0)
+    except NotImplementedError:  # some network disks; a second writer is not noticed there
+        logging.getLogger("cil").warning("%s lies on a disk that has no locks: let only one process write there", path)
+        yield
+        return
     except filelock.Timeout:
         raise Claimed(f"{path} is being written by {_told(owner)}: wait until it is done, stop it, or choose another name") from None
     except OSError as error:
         raise unwritable(path, error) from error
     try:
-        owner.write_text(json.dumps(about), encoding="utf-8")
+        try:
+            owner.write_text(json.dumps(about), encoding="utf-8")
+        except OSError as error:
+            raise unwritable(path, error) from error
         yield
     finally:
         owner.unlink(missing_ok=True)
@@ -180,6 +188,13 @@ def _told(owner):
         return f"process {about['process']} on {about['host']}, since {about['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def tidy(folder: Path):
+    """Take away what a writer that was killed after its last word left in a folder in which nothing is left to do."""
+    if (Path(folder) / FOLDER_LOCK).exists():
+        with suppress(Claimed, OSError), claim(folder=folder):
+            pass
 
 
 def sweep(path: Path):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from . import resumable
 from .clips import Unreadable
 from .estimate import Changed, Skipped
-from .files import claim, write_safetensors
+from .files import claim, tidy, write_safetensors
 from .training import Clip
 
 FORMAT, VERSION = "cil-prepared-clips", 2
@@ -116,6 +116,7 @@ def prepare(
     if clips.settings is not None:
         resumable.check_settings(str(clips.folder), clips.settings, settings, LATER)
     if not _left(clips, items, stamp):
+        tidy(clips.folder)
         return clips
     with claim(folder=clips.folder):
         clips = ClipSet(folder)  # anew: another process may have written until now

@@ -48,7 +48,7 @@ def encoder(vae, space: str) -> Callable:
     return lambda clip: clip_latents(vae, latent_format.process_in, clip.float() / 255)
 
 
-def arguments_of(arguments):
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     defaults = clips.ClipSpec()
     parser = argparse.ArgumentParser(prog="moments.estimate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder of videos, or a text file with one path a line")

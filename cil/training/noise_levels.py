@@ -1,7 +1,6 @@
 """Which noise levels are trained: draw(generator) -> sigma."""
 
 import math
-from collections.abc import Callable
 
 import torch
 

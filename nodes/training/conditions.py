@@ -12,6 +12,7 @@ import torch
 import comfy.clip_vision
 import comfy.model_base
 
+from ...cil.training import Example
 from ..lvdm.model import LVDM as LVDMModel
 from ..lvdm.model import VideoCrafter1
 
@@ -40,28 +41,28 @@ class Kind:
         self.base = model.model
 
     @staticmethod
-    def takes(base):
+    def takes(base) -> bool:
         """Whether a host's BaseModel is of this kind."""
         raise NotImplementedError
 
-    def check_frames(self, frames):
+    def check_frames(self, frames: int):
         """Raise ValueError unless the model can have clips of so many frames."""
 
-    def noised(self, tokens):
+    def noised(self, tokens: bool) -> tuple[str, ...]:
         """The fields of a Clip on which TimeNoise acts. tokens: the image encoder's output too."""
         if tokens and not self.vision:
             raise ValueError("TimeNoise was asked for on the image tokens, but this model has none: switch image_tokens off")
         return ("image", "embed") if tokens else ("image",)
 
-    def seen(self, pixels, encoders):
+    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         """Of a clip's pictures [T, H, W, 3] in [0, 1] -> {"image": ..., "embed": ...} of a Clip."""
         raise NotImplementedError
 
-    def dropped(self, grey, encoders, empty):
+    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         """What the negative conditioning holds instead of a Clip's fields. grey: a grey picture; empty: the empty text's embedding."""
         raise NotImplementedError
 
-    def told(self, example, fps, bucket, device):
+    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         """The entries of a conditioning -> dict for the host's extra_conds."""
         raise NotImplementedError
 
@@ -72,16 +73,16 @@ class SVD(Kind):
     name, text = "SVD", False
 
     @staticmethod
-    def takes(base):
+    def takes(base) -> bool:
         return isinstance(base, comfy.model_base.SVD_img2vid)
 
-    def seen(self, pixels, encoders):
+    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         return {"image": encoders.vae.encode(pixels[:1])[0], "embed": encoders.clip_vision.encode_image(pixels[:1]).image_embeds}
 
-    def dropped(self, grey, encoders, empty):
+    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return None
 
-    def told(self, example, fps, bucket, device):
+    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip = example.clip
         bucket = round(min(255.0, clip.motion)) if bucket is None else bucket
         known = {"fps": fps, "motion_bucket_id": bucket, "augmentation_level": example.level}
@@ -94,24 +95,24 @@ class LVDM(Kind):
     name = "LVDM"
 
     @staticmethod
-    def takes(base):
+    def takes(base) -> bool:
         return isinstance(base, LVDMModel)
 
-    def noised(self, tokens):
+    def noised(self, tokens: bool) -> tuple[str, ...]:
         return ("embed",) if isinstance(self.base, VideoCrafter1) else super().noised(tokens)
 
-    def seen(self, pixels, encoders):
-        image = self.base.process_latent_in(encoders.vae.encode(pixels[:1]))[0]
+    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+        image = self.base.process_latent_in(encoders.vae.encode(pixels[:1]))[0]  # [C, h, w]
         return {"image": image, "embed": self._hidden(pixels[:1], encoders)}
 
-    def dropped(self, grey, encoders, empty):
+    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return {"embed": self._hidden(grey, encoders), "text": empty}
 
     @staticmethod
     def _hidden(picture, encoders):
         return encoders.clip_vision.encode_image(picture, crop=False).last_hidden_state[0]
 
-    def told(self, example, fps, bucket, device):
+    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip, variant = example.clip, self.base.model_config.variant
         image = self.base.process_latent_out(clip.image[None].to(device))
         return {
@@ -127,7 +128,7 @@ class Wan(Kind):
     STRIDE = 4  # frames a latent frame, after the first
 
     @staticmethod
-    def takes(base):
+    def takes(base) -> bool:
         if type(base) is not comfy.model_base.WAN21:
             return False
         # noisy latents, four mask channels, image latents; 2.2 is known by nothing else, others add a control
@@ -137,25 +138,25 @@ class Wan(Kind):
     def vision(self):
         return self.base.diffusion_model.img_emb is not None  # 2.1; 2.2 has none
 
-    def check_frames(self, frames):
+    def check_frames(self, frames: int):
         if (frames - 1) % self.STRIDE:
             near = frames - (frames - 1) % self.STRIDE
             raise ValueError(f"Wan takes clips of 4 n + 1 frames, but {frames} were given: take {near} or {near + self.STRIDE}")
 
-    def seen(self, pixels, encoders):
-        image = encoders.vae.encode(torch.cat([pixels[:1], torch.full_like(pixels[1:], 0.5)]))
+    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+        image = encoders.vae.encode(torch.cat([pixels[:1], torch.full_like(pixels[1:], 0.5)]))  # [1, C, T, h, w]
         out = {"image": self.base.process_latent_in(image)[0], "embed": None}
         if self.vision:
             out["embed"] = encoders.clip_vision.encode_image(pixels[:1], crop=False).penultimate_hidden_states[0]
         return out
 
-    def dropped(self, grey, encoders, empty):
+    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return {"text": empty}
 
-    def told(self, example, fps, bucket, device):
+    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip = example.clip
-        image = clip.image[None].to(device)
-        mask = torch.ones_like(image[:, :1])
+        image = clip.image[None].to(device)  # [1, C, T, h, w]
+        mask = torch.ones_like(image[:, :1])  # [1, 1, T, h, w]
         mask[:, :, :1] = 0
         told = {"cross_attn": clip.text[None].to(device), "concat_latent_image": self.base.process_latent_out(image), "concat_mask": mask}
         if clip.embed is not None:
@@ -166,7 +167,7 @@ class Wan(Kind):
 KINDS = (SVD, LVDM, Wan)
 
 
-def kind_of(model):
+def kind_of(model) -> Kind:
     """The Kind of a MODEL. Raises ValueError for what the pack cannot train."""
     for kind in KINDS:
         if kind.takes(model.model):
@@ -175,7 +176,7 @@ def kind_of(model):
     raise ValueError(f"training is there for {trained}, but a {type(model.model).__name__} came: connect such a model")
 
 
-def check_encoders(kind, encoders):
+def check_encoders(kind: Kind, encoders: Encoders):
     """Raise ValueError where an encoder is missing that the network's inputs come from."""
     if encoders.vae is None:
         raise ValueError("this checkpoint brings no VAE: give the model's own (--vae)")
@@ -185,7 +186,7 @@ def check_encoders(kind, encoders):
         raise ValueError("this model reads a text, but no text encoder came: connect clip (on the command line: --text-encoder). Captions are .txt files beside the videos, or the prompt for all")
 
 
-def vision_output(**values):
+def vision_output(**values) -> comfy.clip_vision.Output:
     """A CLIP_VISION_OUTPUT of the host with these fields."""
     out = comfy.clip_vision.Output()
     for name, value in values.items():
@@ -193,6 +194,6 @@ def vision_output(**values):
     return out
 
 
-def text_embedding(clip, text):
+def text_embedding(clip, text: str) -> torch.Tensor:
     """A text by the host's CLIP -> [tokens, d]."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0]

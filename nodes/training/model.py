@@ -19,7 +19,7 @@ import comfy.model_sampling
 import comfy.sd
 from comfy.weight_adapter import LoRAAdapter
 
-from ...cil import training
+from ...cil import processes, training
 from ..fingerprint import of_weights
 from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
@@ -31,7 +31,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NETWORK = "diffusion_model."
 
 
-def objective(model, P_mean, P_std, tail=0.0, noised=("image",), sigmas=training.EVERY_SIGMA):
+def objective(model, P_mean: float, P_std: float, tail: float = 0.0, noised: tuple = ("image",), sigmas: tuple = training.EVERY_SIGMA) -> training.Objective:
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
     P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
@@ -68,15 +68,16 @@ class Denoiser:
     The level of TimeNoise goes in as SVD's augmentation level.
     """
 
-    def __init__(self, patcher, fps, bucket):
+    def __init__(self, patcher, fps: float, bucket: int | None):
         self.model, self.kind, self.fps, self.bucket = patcher.model, kind_of(patcher), fps, bucket
 
-    def __call__(self, x, sigma, examples):
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, examples: list[training.Example]) -> torch.Tensor:
+        """x [n, C, T, h, w], sigma [n] -> the predicted clean clips [n, C, T, h, w]."""
         n, _, frames = x.shape[:3]
         batched = self.kind.frames_as_batch
         flat = x.movedim(2, 1).flatten(0, 1) if batched else x  # [n T, C, h, w] or [n, C, T, h, w]
         rows = len(flat) // n
-        sigma = sigma.repeat_interleave(rows)
+        sigma = sigma.repeat_interleave(rows)  # [n T] or [n]
         each = [self._conditions(e, flat[:rows]) for e in examples]
         if all(cond.can_concat(other[name]) for other in each[1:] for name, cond in each[0].items()):
             out = self._apply(flat, sigma, {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()})
@@ -102,7 +103,7 @@ class Denoiser:
 # ---- what is trained ------------------------------------------------------------------
 
 
-def as_it_is(weight):
+def as_it_is(weight: torch.Tensor) -> torch.Tensor:
     """A weight wrapper that changes nothing, and whose result autograd can keep.
 
     A graph's models are made of inference tensors, which it cannot. For a wrapper the host
@@ -111,7 +112,7 @@ def as_it_is(weight):
     return weight.clone() if weight.is_inference() else weight
 
 
-def new_adapters(model, rank, seed):
+def new_adapters(model, rank: int, seed: int) -> dict[str, torch.nn.Module]:
     """A LoRA for every matrix and convolution of the network -> {weight key: the host's trainable adapter}."""
     adapters = {}
     with torch.random.fork_rng(devices=[]):
@@ -123,7 +124,7 @@ def new_adapters(model, rank, seed):
     return adapters
 
 
-def existing_adapters(model, lora):
+def existing_adapters(model, lora: dict) -> dict[str, torch.nn.Module]:
     """A LoRA file's tensors, to be trained on. Raises ValueError if they belong to another model."""
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     found = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(lora)), keys, log_missing=False)
@@ -144,7 +145,7 @@ def existing_adapters(model, lora):
     return adapters
 
 
-def put_on(patcher, adapters):
+def put_on(patcher, adapters: dict) -> dict[str, torch.nn.Parameter]:
     """Adapters on a MODEL's clone -> {name: Parameter}, under the names that the host's loaders know."""
     for name, module in _layers(patcher):
         for part in ("weight", "bias"):
@@ -154,23 +155,23 @@ def put_on(patcher, adapters):
     return {f"{_layer(key)}.{name}": p for key, adapter in adapters.items() for name, p in adapter.named_parameters() if p.requires_grad}
 
 
-def lora_of(values, adapters):
+def lora_of(values: dict, adapters: dict) -> dict[str, torch.Tensor]:
     """Trained values -> a LoRA as the host's nodes pass it on (LORA_MODEL) and its loaders read it."""
     return {name: value.cpu().contiguous() for name, value in values.items()} | {f"{_layer(key)}.alpha": a.alpha.detach().cpu() for key, a in adapters.items()}
 
 
-def with_lora(model, lora):
+def with_lora(model, lora: dict):
     """The MODEL with the LoRA on, by the host's own loader: as if it came from a file."""
     return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)[0]
 
 
-def open_weights(patcher):
+def open_weights(patcher) -> dict[str, torch.nn.Parameter]:
     """All weights of the network, in fp32 -> {name: Parameter}. For a model that is one's own to change."""
     patcher.model.diffusion_model.float().requires_grad_(True)
     return parameters_of(patcher)
 
 
-def parameters_of(patcher):
+def parameters_of(patcher) -> dict[str, torch.nn.Parameter]:
     """The weights of the network -> {name: Parameter}."""
     return dict(patcher.model.diffusion_model.named_parameters())
 
@@ -244,7 +245,7 @@ def loaded(patcher):
 
 
 @contextmanager
-def split(patcher, team):
+def split(patcher, team: processes.Shards):
     """The network's weights spread over a team's processes instead of loaded on each one's device -> the device.
 
     For a model that is one's own to change: its weights stay in shares.

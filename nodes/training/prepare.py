@@ -11,6 +11,7 @@ import argparse
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,12 +29,12 @@ from ..host.models import model_family
 from ..lvdm import checkpoint as lvdm_checkpoint
 from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend
-from .conditions import SVD, Encoders, Wan, check_encoders, kind_of, text_embedding
+from .conditions import SVD, Encoders, Kind, Wan, check_encoders, kind_of, text_embedding
 
 NO_FLOW = "none"
 
 
-def load_checkpoint(name, variant=lvdm_checkpoint.AUTOMATIC):
+def load_checkpoint(name: str, variant: str = lvdm_checkpoint.AUTOMATIC) -> tuple:
     """-> (MODEL, Encoders) with what the file brings of them. variant: of DynamiCrafter, where its file does not tell."""
     if name.startswith("demo:"):
         from ...demo import model
@@ -54,7 +55,7 @@ def load_checkpoint(name, variant=lvdm_checkpoint.AUTOMATIC):
     return made, Encoders(vae if vae is not None and vae.first_stage_model is not None else None, clip_vision)
 
 
-def with_files(encoders, kind, vae=None, clip_vision=None, text_encoder=None):
+def with_files(encoders: Encoders, kind: Kind, vae: str | None = None, clip_vision: str | None = None, text_encoder: str | None = None) -> Encoders:
     """Encoders with what files of their own bring instead."""
     read = functools.partial(comfy.utils.load_torch_file, safe_load=True)
     clip_type = comfy.sd.CLIPType.WAN if isinstance(kind, Wan) else comfy.sd.CLIPType.STABLE_DIFFUSION
@@ -66,9 +67,9 @@ def with_files(encoders, kind, vae=None, clip_vision=None, text_encoder=None):
 
 
 @torch.no_grad()
-def encoded(frames, kind, encoders, process_in, flow, text, dropped):
+def encoded(frames: torch.Tensor, kind: Kind, encoders: Encoders, process_in: Callable, flow: Callable | None, text: torch.Tensor | None, dropped: dict | None) -> Clip:
     """One clip, uint8 [T, H, W, 3] -> Clip. text: its embedding or None; dropped: see Clip."""
-    pixels = frames.float() / 255
+    pixels = frames.float() / 255  # [T, H, W, 3]
     return Clip(
         clip_latents(encoders.vae, process_in, pixels),
         **kind.seen(pixels, encoders),
@@ -78,7 +79,10 @@ def encoded(frames, kind, encoders, process_in, flow, text, dropped):
     )
 
 
-def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="", progress=None, every=60.0):
+def prepare(
+    model, encoders: Encoders, videos: str, spec: clips.ClipSpec, flow: str, folder: Path, per_video: int = 1, prompt: str = "",
+    progress: Callable | None = None, every: float = 60.0,
+) -> prepared.ClipSet:  # fmt: skip
     """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption."""
     kind = kind_of(model)
     check_encoders(kind, encoders)
@@ -108,11 +112,11 @@ def prepare(model, encoders, videos, spec, flow, folder, per_video=1, prompt="",
     return made
 
 
-def add_variant(parser):
+def add_variant(parser: argparse.ArgumentParser):
     parser.add_argument("--variant", choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)], default=lvdm_checkpoint.AUTOMATIC, help="which DynamiCrafter it is, where neither the file nor its name tells")
 
 
-def arguments_of(arguments):
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nodes.training.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder of videos, or a text file with one path a line")
     parser.add_argument("--model", required=True, help="checkpoint, diffusion model, or demo:leaking, demo:healthy, demo:FILE")

@@ -15,11 +15,11 @@ import argparse
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 
 import comfy.utils
 
@@ -66,7 +66,7 @@ class Tuned:
     losses: list
 
 
-def check(model, clips, how):
+def check(model, clips: prepared.ClipSet, how: How):
     """Raise ValueError, before anything is loaded, for what cannot be trained."""
     kind = kind_of(model)
     made_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
@@ -87,7 +87,7 @@ def check(model, clips, how):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
 
-def identity(patcher, clips, recipe, how, team):
+def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, how: How, team: processes.Alone) -> dict:
     """The settings that two runs must share to be one. Steps, learning rate and clipping may change on the way."""
     kept = {k: v for k, v in asdict(recipe).items() if k not in ("steps", "learning_rate", "clip_norm", "noise")}
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
@@ -99,7 +99,10 @@ def identity(patcher, clips, recipe, how, team):
     return {**kept, **own, "lora": lora, "timenoise": tuning, "world": team.world, "model": trainable.fingerprint(patcher, team.whole), "clips": digest((clips.names, clips.settings))}
 
 
-def tune(model, clips, recipe, how, state=None, resume=True, progress=None, every=60.0):
+def tune(
+    model, clips: prepared.ClipSet, recipe: training.Recipe, how: How, state: Path | None = None, resume: bool = True,
+    progress: Callable | None = None, every: float = 60.0,
+) -> Tuned:  # fmt: skip
     """The training -> Tuned. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
 
     progress(training) after each update; whatever it raises ends the training, state saved.
@@ -133,7 +136,7 @@ def tune(model, clips, recipe, how, state=None, resume=True, progress=None, ever
 # ---- files ----------------------------------------------------------------------------
 
 
-def save_checkpoint(weights, model, source, path, about):
+def save_checkpoint(weights: dict, model, source: str, path: Path, about: dict):
     """All weights of a network into a copy of the checkpoint `source`, in its own names and types, atomically."""
     lvdm = LVDM.takes(model.model)  # its loader knows the names that differ between the released files
     tensors = lvdm_checkpoint.read(source) if lvdm else comfy.utils.load_torch_file(source, safe_load=True)
@@ -156,7 +159,7 @@ def read_lora(path: str | Path) -> dict:
         raise ValueError(f"{Path(path).name} cannot be read as a LoRA ({reason}): choose a safetensors file of one") from None
 
 
-def arguments_of(arguments):
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     recipe, how = training.Recipe(), How()
     parser = argparse.ArgumentParser(prog="nodes.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="prepared data set")
@@ -191,7 +194,7 @@ def arguments_of(arguments):
     return parser.parse_args(arguments)
 
 
-def report(run):
+def report(run: training.Training):
     if run.step == 1 and (held := run.team.held(run.parameters.values())) < 1:
         print(f"each of {run.team.world} processes holds {held:.0%} of the weights", flush=True)
     if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
@@ -230,7 +233,7 @@ def train(o: argparse.Namespace, state: Path):
     print(f"{o.out}: {'all weights' if o.full else f'LoRA of {len(tuned.values) // 3} layers'} after {len(tuned.losses)} steps", flush=True)
 
 
-def source_of(name):
+def source_of(name: str) -> str:
     """The file behind a --model."""
     from ...demo.model import CHECKPOINTS
 

@@ -160,6 +160,14 @@ def test_two_cannot_prepare_into_one_folder(tmp_path):
     assert len(made) == len(again) == 36 and len(set(again.names)) == 36
 
 
+def test_a_lock_that_a_killed_writer_left_is_taken_away(tmp_path):
+    prepared.prepare(tmp_path, SETTINGS, ITEMS[:2], read, encode)
+    for name in ("writing.lock", "writing.lock.json"):
+        (tmp_path / name).write_text("")
+    prepared.prepare(tmp_path, SETTINGS, ITEMS[:2], read, encode)
+    assert [p.name for p in tmp_path.iterdir()] == ["clips-000000.safetensors"]
+
+
 def test_a_set_that_is_deleted_while_it_is_open_says_so(tmp_path):
     clips = prepared.prepare(tmp_path, SETTINGS, ITEMS[:2], read, encode)
     shards(tmp_path)[0].unlink()

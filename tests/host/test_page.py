@@ -158,6 +158,33 @@ def test_a_help_page_renders_with_its_pictures(page, artifacts):
     page.screenshot(path=artifacts / "help.png")
 
 
+def seed_controls(page):
+    """Of new nodes: what the page will do to the seed after a run."""
+    return page.evaluate("""() => Object.fromEntries(["CILPrepareClips", "CILTimeNoiseTrain", "CILEstimateMoments", "KSampler"].map(kind => {
+        window.app.graph.clear();
+        const node = window.LiteGraph.createNode(kind);
+        window.app.graph.add(node);
+        return [kind, node.widgets.find(w => w.name === "control_after_generate").value];
+    }))""")
+
+
+FIXED = {"CILPrepareClips": "fixed", "CILTimeNoiseTrain": "fixed", "CILEstimateMoments": "fixed", "KSampler": "randomize"}
+
+
+def test_seeds_of_work_that_is_kept_stay(page):
+    """A second run goes on with the first one's work; the host's own nodes are left alone, and a graph's own choice stays."""
+    assert seed_controls(page) == FIXED
+    kept = page.evaluate("""async () => {
+        window.app.graph.clear();
+        const node = window.LiteGraph.createNode("CILPrepareClips");
+        window.app.graph.add(node);
+        node.widgets.find(w => w.name === "control_after_generate").value = "increment";
+        await window.app.loadGraphData(window.app.graph.serialize());
+        return window.app.graph._nodes[0].widgets.map(w => [w.name, w.value]);
+    }""")
+    assert dict(kept)["control_after_generate"] == "increment" and dict(kept)["flip"] is False
+
+
 def in_chinese(browser, host, screenshot):
     """The page in Chinese with an Early Start and its help -> its title and the names of its sockets."""
     host.request("/settings/Comfy.Locale", "zh")
@@ -231,6 +258,12 @@ def test_every_workflow_opens_whole_in_a_newer_page(browser, newer_host, artifac
         open_workflow(page, path)
         assert_whole(page, path.stem)
     page.screenshot(path=artifacts / "newer_page.png")
+    page.close()
+
+
+def test_seeds_of_work_that_is_kept_stay_in_a_newer_page(browser, newer_host):
+    page = page_of.opened(browser, newer_host.url)
+    assert seed_controls(page) == FIXED
     page.close()
 
 
