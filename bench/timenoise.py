@@ -42,9 +42,9 @@ def tuned(o, checkpoint, noise, seed):
         base, clip_vision, _ = model.load(checkpoint)
         recipe = Recipe(o.steps, o.batch, learning_rate=o.learning_rate, ema=o.ema, seed=seed, noise=noise)
         own = NOISE[checkpoint]  # the noise levels the checkpoint was trained with: naive tuning changes nothing else
-        how = train.How(rank=0, precision=o.precision, checkpointing=False, bucket=0, **own)
+        config = train.TrainConfig(rank=0, precision=o.precision, checkpointing=False, bucket=0, **own)
         state = path.with_suffix(".state")
-        made = train.tune(base, DemoClips(clip_vision, o.steps * o.batch, seed), recipe, how, state, progress=train.report)
+        made = train.tune(base, DemoClips(clip_vision, o.steps * o.batch, seed), recipe, config, state, progress=train.report)
         train.save_checkpoint(made.values, base, str(model.CHECKPOINTS[checkpoint]), path, {"tuning": name})
         state.unlink(missing_ok=True)
     return str(path), name

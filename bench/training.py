@@ -67,7 +67,7 @@ def measured(model, height, width, checkpointing, steps):
         times.append(time.perf_counter())
 
     recipe = Recipe(steps=steps, noise=TimeNoise(100.0), ema=0.9)
-    train.tune(model, RandomClips(height, width), recipe, train.How(checkpointing=checkpointing), progress=progress)
+    train.tune(model, RandomClips(height, width), recipe, train.TrainConfig(checkpointing=checkpointing), progress=progress)
     return (times[-1] - times[1]) / (len(times) - 2), torch.cuda.max_memory_allocated() / 2**30
 
 

@@ -70,10 +70,10 @@ def replacing(path: Path):
                 part.unlink(missing_ok=True)
 
 
-def write_safetensors(tensors: dict, path: Path, strings: dict, whole: Callable = lambda tensor: tensor, checksum: bool = False):
+def write_safetensors(tensors: dict, path: Path, strings: dict, gather: Callable = lambda tensor: tensor, checksum: bool = False):
     """Write tensors and metadata as a safetensors file, one tensor after another: never a second copy of all of them.
 
-    whole(tensor): all of a tensor of which this process holds a share. checksum: keep a CRC-32 of
+    gather(tensor): all of a tensor of which this process holds a share. checksum: keep a CRC-32 of
     everything in the metadata, for `checked`. Raises OSError with the path and what to do.
     """
     names = ordered(tensors)
@@ -90,7 +90,7 @@ def write_safetensors(tensors: dict, path: Path, strings: dict, whole: Callable 
         file.write(len(text).to_bytes(8, "little") + text)
         crc = _crc_of(strings)
         for name in names:
-            data = _bytes(whole(tensors[name]))
+            data = _bytes(gather(tensors[name]))
             file.write(data)
             crc = zlib.crc32(data, crc) if checksum else crc
         if checksum:

@@ -147,31 +147,31 @@ class Alone:
     rank, world = 0, 1
     saves_alone = True  # False: saving needs all processes at the same step
 
-    def spread(self, loss: Callable, parameters: Iterable[torch.nn.Parameter]) -> Callable:
+    def wrap_loss(self, loss: Callable, parameters: Iterable[torch.nn.Parameter]) -> Callable:
         """The loss of one pass with the gradients' mean over the processes in its backward pass."""
         return loss
 
-    def gathering(self, loss: Callable, more: bool):
-        """A context for a pass, of what `spread` gave: the processes exchange gradients unless `more` passes of this update follow."""
+    def accumulating(self, loss: Callable, more: bool):
+        """A context for a pass, of what `wrap_loss` gave: the processes exchange gradients unless `more` passes of this update follow."""
         return nullcontext()
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """A scalar tensor's mean over the processes."""
         return value
 
-    def whole(self, tensor: torch.Tensor) -> torch.Tensor:
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """All of a tensor of which this process may hold a share."""
         return tensor
 
-    def share(self, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    def shard(self, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """This process's share of a whole tensor, cut as `like` is."""
         return tensor
 
-    def held(self, tensors: Iterable[torch.Tensor]) -> float:
+    def share_held(self, tensors: Iterable[torch.Tensor]) -> float:
         """How much of these tensors this process holds: 1 = all."""
         return 1.0
 
-    def due(self, now: bool) -> bool:
+    def should_save(self, now: bool) -> bool:
         """Whether this process takes part in saving, where by its own clock it is time to."""
         return now
 
@@ -182,10 +182,10 @@ class Replicas(Alone):
     def __init__(self):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
-    def spread(self, loss, parameters):
+    def wrap_loss(self, loss, parameters):
         return DistributedDataParallel(_Replica(parameters, loss))
 
-    def gathering(self, loss, more):
+    def accumulating(self, loss, more):
         return loss.no_sync() if more else nullcontext()
 
     def mean(self, value):
@@ -193,7 +193,7 @@ class Replicas(Alone):
         dist.all_reduce(total)
         return total / self.world
 
-    def due(self, now):
+    def should_save(self, now):
         return now and self.rank == 0
 
 
@@ -212,24 +212,24 @@ class Shards(Replicas):
         for module in [*blocks, network]:
             fully_shard(module, mesh=mesh)
 
-    def spread(self, loss, parameters):
+    def wrap_loss(self, loss, parameters):
         return loss  # fully_shard's own backward pass averages
 
-    def gathering(self, loss, more):
+    def accumulating(self, loss, more):
         return nullcontext()  # gradients that wait are whole ones, and would not fit
 
-    def whole(self, tensor):
+    def gather(self, tensor):
         return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
-    def share(self, tensor, like):
+    def shard(self, tensor, like):
         if not hasattr(like, "full_tensor"):
             return tensor
         return dist.tensor.distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
-    def held(self, tensors):
+    def share_held(self, tensors):
         return sum(t.to_local().numel() for t in tensors) / sum(t.numel() for t in tensors)
 
-    def due(self, now):
+    def should_save(self, now):
         flag = torch.tensor(float(now), device=self.device)
         dist.broadcast(flag, src=0)
         return bool(flag)

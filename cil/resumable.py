@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from .files import checked, write_safetensors
 
 
-def write(tensors: dict, path: Path, kind: str, version: int, about: dict, whole: Callable = lambda tensor: tensor):
-    """Write a state: tensors, and a dict as JSON. whole(tensor): see write_safetensors. Raises OSError."""
+def write(tensors: dict, path: Path, kind: str, version: int, about: dict, gather: Callable = lambda tensor: tensor):
+    """Write a state: tensors, and a dict as JSON. gather(tensor): see write_safetensors. Raises OSError."""
     strings = {"format": kind, "version": str(version), "about": json.dumps(about)}
-    write_safetensors(tensors, path, strings, whole, checksum=True)
+    write_safetensors(tensors, path, strings, gather, checksum=True)
 
 
 def read(path: Path, kind: str, version: int, what: str, hint: str = "", old: str = "about") -> tuple[dict[str, torch.Tensor], dict]:

@@ -8,11 +8,11 @@ import torch
 NETWORKS = ("first_stage_model", "cond_stage_model", "model")  # of a VAE, a CLIP, a CLIP_VISION
 
 
-def of_weights(named: Iterable[tuple[str, torch.Tensor]], whole: Callable = lambda weight: weight) -> str:
-    """Of named weights, by their shapes and first values. whole(weight): all of one of which this process holds a share."""
+def of_weights(named: Iterable[tuple[str, torch.Tensor]], gather: Callable = lambda weight: weight) -> str:
+    """Of named weights, by their shapes and first values. gather(weight): all of one of which this process holds a share."""
     digest = hashlib.sha256()
     for name, weight in named:
-        digest.update(f"{name} {tuple(weight.shape)} {whole(weight.detach()).flatten()[:8].float().tolist()}".encode())
+        digest.update(f"{name} {tuple(weight.shape)} {gather(weight.detach()).flatten()[:8].float().tolist()}".encode())
     return digest.hexdigest()[:16]
 
 

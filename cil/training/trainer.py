@@ -38,7 +38,7 @@ class Training:
         self.average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else None
         self.check = check
         self.losses = []  # one an update
-        self.whole = True  # False while an update is being written into the weights
+        self.consistent = True  # False while an update is being written into the weights
 
     @property
     def step(self):
@@ -49,13 +49,13 @@ class Training:
     def result(self):
         """{name: tensor}: the averaged weights, or the last ones where ema is 0. All of the team must ask."""
         kept = {name: p.detach() for name, p in self.parameters.items()} if self.average is None else self.average
-        return {name: self.team.whole(value) for name, value in kept.items()}
+        return {name: self.team.gather(value) for name, value in kept.items()}
 
     def update(self, loss):
         """One update. loss(step, part) -> scalar tensor, this process's."""
         total = 0.0
         for part in range(self.recipe.accumulation):
-            with self.team.gathering(loss, more=part + 1 < self.recipe.accumulation):
+            with self.team.accumulating(loss, more=part + 1 < self.recipe.accumulation):
                 value = loss(self.step, part) / self.recipe.accumulation
                 value.backward()
             total = total + value.detach()
@@ -63,16 +63,16 @@ class Training:
             self.check(self.parameters)
             self.check = None
         total = float(self.team.mean(total))
-        norm = float(self.team.whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm or math.inf)))
+        norm = float(self.team.gather(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm or math.inf)))
         if not (math.isfinite(total) and math.isfinite(norm)):
             self.optimiser.zero_grad(set_to_none=True)
             raise Diverged(f"at step {self.step + 1} the loss is {total:g} and the gradient's norm {norm:g}: the training diverged, and the weights of step {self.step} were kept. Try a lower learning rate, or fp32")
-        self.whole = False
+        self.consistent = False
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._average()
         self.losses.append(total)
-        self.whole = True
+        self.consistent = True
 
     def _average(self):
         """The moving average; its decay rises at first, so that the start is forgotten."""
@@ -89,12 +89,12 @@ class Training:
         than SHARE of the time (0: after each update), and at the end, whatever ends it; of a
         team that can only save together, not where one of its processes is interrupted.
         """
-        loss = self.team.spread(loss, self.parameters.values())
+        loss = self.team.wrap_loss(loss, self.parameters.values())
         clock, together = SaveClock(every, self._bytes()), self.team.saves_alone
         try:
             while self.step < self.recipe.steps:
                 self.update(loss)
-                if path and self.team.due(clock.due()):
+                if path and self.team.should_save(clock.due()):
                     with clock.saving():
                         self.save(path)
                 if progress:
@@ -104,7 +104,7 @@ class Training:
             together = True
             raise
         finally:
-            if path and self.whole and together and self.team.due(True):
+            if path and self.consistent and together and self.team.should_save(True):
                 self.save(path)
 
     def _state(self):
@@ -124,16 +124,16 @@ class Training:
         tensors = self._state()
         left = ordered(tensors)
 
-        def whole(tensor):
+        def gather(tensor):
             left.pop(0)
-            return self.team.whole(tensor)
+            return self.team.gather(tensor)
 
         try:
             if self.team.rank == 0:
-                resumable.write(tensors, path, FORMAT, VERSION, self.settings, whole)
+                resumable.write(tensors, path, FORMAT, VERSION, self.settings, gather)
         finally:
             for name in list(left):  # others than the first; the first too, where it could not write: they put these together
-                whole(tensors[name])
+                gather(tensors[name])
 
     def resume(self, path: Path):
         """Take up what `save` wrote. Raises ValueError if it is another run's, or damaged."""
@@ -146,15 +146,15 @@ class Training:
 
     def _take(self, tensors):
         for name, p in self.parameters.items():
-            p.data.copy_(self.team.share(tensors[f"weight.{name}"], p))
+            p.data.copy_(self.team.shard(tensors[f"weight.{name}"], p))
             if self.average is not None:
-                self.average[name].copy_(self.team.share(tensors[f"average.{name}"], p))
+                self.average[name].copy_(self.team.shard(tensors[f"average.{name}"], p))
         state, parameters = {}, list(self.parameters.values())
         for name, value in sorted(tensors.items()):  # in the same order in every process
             if name.startswith("adamw."):
                 _, i, key = name.split(".")
                 # copies: the file, which a later state replaces, stays open as long as its tensors are in use
-                state.setdefault(int(i), {})[key] = value.clone() if value.ndim == 0 else self.team.share(value.clone(), parameters[int(i)])
+                state.setdefault(int(i), {})[key] = value.clone() if value.ndim == 0 else self.team.shard(value.clone(), parameters[int(i)])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.losses = tensors["losses"].tolist()
 

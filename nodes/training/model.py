@@ -265,6 +265,6 @@ def split(patcher, team: processes.Shards):
         patcher.unpatch_model(unpatch_weights=False)
 
 
-def fingerprint(model, whole: Callable = lambda p: p) -> str:
-    """A short name for a network and its weights, patches included where it is loaded. whole(p): all of a weight."""
-    return of_weights(parameters_of(model).items(), whole)
+def fingerprint(model, gather: Callable = lambda p: p) -> str:
+    """A short name for a network and its weights, patches included where it is loaded. gather(p): all of a weight."""
+    return of_weights(parameters_of(model).items(), gather)

@@ -169,21 +169,21 @@ class TimeNoiseTrain(io.ComfyNode):
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
         lora = None if existing_lora == NEW_LORA else train.read_lora(folder_paths.get_full_path_or_raise("loras", existing_lora))
-        how = train.How(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
-        state = cls.state_file(clips, recipe, how)
+        config = train.TrainConfig(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
+        state = cls.state_file(clips, recipe, config)
         with claim(state):
-            tuned = train.tune(model, clips, recipe, how, state, resume, cls.progress(cls.hidden.unique_id, state))
+            result = train.tune(model, clips, recipe, config, state, resume, cls.progress(cls.hidden.unique_id, state))
             state.unlink(missing_ok=True)
-        picture = pictures.loss_plot(tuned.losses, f"{tuning}, {len(tuned.losses)} steps of {batch * accumulation} clips")
-        with_lora = trainable.with_lora(model, tuned.values)
-        return io.NodeOutput(with_lora, tuned.values, picture, ui=ui.PreviewImage(picture, cls=cls))
+        picture = pictures.loss_plot(result.losses, f"{tuning}, {len(result.losses)} steps of {batch * accumulation} clips")
+        with_lora = trainable.with_lora(model, result.values)
+        return io.NodeOutput(with_lora, result.values, picture, ui=ui.PreviewImage(picture, cls=cls))
 
     @staticmethod
-    def state_file(clips, recipe, how):
+    def state_file(clips, recipe, config):
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
-        lora = None if how.lora is None else sorted(how.lora)
-        key = repr((clips.folder.name, stable, how.rank, lora, how.precision, how.bucket, how.P_mean, how.P_std) + ("tokens",) * how.tokens + how.sigmas * (how.sigmas != EVERY_SIGMA))
+        lora = None if config.lora is None else sorted(config.lora)
+        key = repr((clips.folder.name, stable, config.rank, lora, config.precision, config.bucket, config.P_mean, config.P_std) + ("tokens",) * config.tokens + config.sigmas * (config.sigmas != EVERY_SIGMA))
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod

@@ -34,7 +34,7 @@ from .prepare import add_variant, load_checkpoint
 
 
 @dataclass(frozen=True)
-class How:
+class TrainConfig:
     """What a recipe leaves open. rank: of the LoRA, 0 = all weights (of a model that is one's own).
 
     lora: tensors of a LoRA to train on, instead of a new one; bucket: the motion bucket that SVD
@@ -59,78 +59,78 @@ class How:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TrainResult:
     """values: the LoRA (rank > 0) or all weights of the network, on the CPU; losses: one an update."""
 
     values: dict
     losses: list
 
 
-def check(model, clips: prepared.ClipSet, how: How):
+def check(model, clips: prepared.ClipSet, config: TrainConfig):
     """Raise ValueError, before anything is loaded, for what cannot be trained."""
     kind = kind_of(model)
-    made_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
+    prepared_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
     channels = model.get_model_object("latent_format").latent_channels
     if clips.shape[0] != channels or clips.shape[1] < 2:
         raise ValueError(f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE")
-    if made_for != kind.name:
-        raise ValueError(f"these clips were prepared for {made_for}, and lack what {kind.name} is told of them: prepare them with this model")
+    if prepared_for != kind.name:
+        raise ValueError(f"these clips were prepared for {prepared_for}, and lack what {kind.name} is told of them: prepare them with this model")
     if kind.vision and clips[0].embed is None:
         raise ValueError("these clips were prepared without an image encoder, which this model needs: prepare them with this model")
-    kind.noised(how.tokens)
-    if how.shard and (how.rank or processes.team().world == 1):
+    kind.noised(config.tokens)
+    if config.shard and (config.rank or processes.team().world == 1):
         raise ValueError("--shard spreads all weights over several processes: give --full, and start it by torchrun")
-    sampling, (low, high) = Sampling.of(model), how.sigmas
+    sampling, (low, high) = Sampling.of(model), config.sigmas
     if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
         raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
-    if kind.name == "SVD" and how.bucket == 0 and not any(clips.motion):
+    if kind.name == "SVD" and config.bucket == 0 and not any(clips.motion):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
 
-def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, how: How, team: processes.Alone) -> dict:
+def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, team: processes.Alone) -> dict:
     """The settings that two runs must share to be one. Steps, learning rate and clipping may change on the way."""
     kept = {k: v for k, v in asdict(recipe).items() if k not in ("steps", "learning_rate", "clip_norm", "noise")}
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
-    lora = None if how.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(how.lora.items())])
+    lora = None if config.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(config.lora.items())])
     tuning = None if recipe.noise is None else asdict(recipe.noise)
     # left out where they act on nothing, so that it equals what older versions wrote
-    own = ({"tokens": True} if how.tokens else {}) | ({"sigmas": list(how.sigmas)} if how.sigmas != training.EVERY_SIGMA else {})
-    own |= {"rank": how.rank, "precision": how.precision, "bucket": how.bucket, "P_mean": how.P_mean, "P_std": how.P_std, "tail": how.tail}
-    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": team.world, "model": trainable.fingerprint(patcher, team.whole), "clips": digest((clips.names, clips.settings))}
+    own = ({"tokens": True} if config.tokens else {}) | ({"sigmas": list(config.sigmas)} if config.sigmas != training.EVERY_SIGMA else {})
+    own |= {"rank": config.rank, "precision": config.precision, "bucket": config.bucket, "P_mean": config.P_mean, "P_std": config.P_std, "tail": config.tail}
+    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": team.world, "model": trainable.fingerprint(patcher, team.gather), "clips": digest((clips.names, clips.settings))}
 
 
 def tune(
-    model, clips: prepared.ClipSet, recipe: training.Recipe, how: How, state: Path | None = None, resume: bool = True,
+    model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, state: Path | None = None, resume: bool = True,
     progress: Callable | None = None, every: float = 60.0,
-) -> Tuned:  # fmt: skip
-    """The training -> Tuned. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
+) -> TrainResult:  # fmt: skip
+    """The training -> TrainResult. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
 
     progress(training) after each update; whatever it raises ends the training, state saved.
     """
-    check(model, clips, how)
-    team = processes.team(how.shard)
+    check(model, clips, config)
+    team = processes.team(config.shard)
     with trainable.gradients():
         patcher, adapters = model.clone(), None
-        patcher.set_model_compute_dtype(trainable.PRECISIONS[how.precision])
-        if how.rank:
-            adapters = trainable.new_adapters(patcher, how.rank, recipe.seed) if how.lora is None else trainable.existing_adapters(patcher, how.lora)
+        patcher.set_model_compute_dtype(trainable.PRECISIONS[config.precision])
+        if config.rank:
+            adapters = trainable.new_adapters(patcher, config.rank, recipe.seed) if config.lora is None else trainable.existing_adapters(patcher, config.lora)
             parameters = trainable.put_on(patcher, adapters)
         else:
             parameters = trainable.open_weights(patcher)
-        if how.checkpointing:
+        if config.checkpointing:
             trainable.checkpoint_blocks(patcher)
-        with trainable.split(patcher, team) if how.shard else trainable.loaded(patcher) as device:
-            parameters = trainable.parameters_of(patcher) if how.shard else parameters  # the shares are other objects
-            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, how, team), team, trainable.check_gradients)
+        with trainable.split(patcher, team) if config.shard else trainable.loaded(patcher) as device:
+            parameters = trainable.parameters_of(patcher) if config.shard else parameters  # the shares are other objects
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, trainable.check_gradients)
             if state and resume and state.exists():
                 run.resume(state)
-            goal = trainable.objective(patcher, how.P_mean, how.P_std, how.tail, kind_of(patcher).noised(how.tokens), how.sigmas)
-            denoise = trainable.Denoiser(patcher, clips.settings["fps"], how.bucket or None)
+            goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, kind_of(patcher).noised(config.tokens), config.sigmas)
+            denoise = trainable.Denoiser(patcher, clips.settings["fps"], config.bucket or None)
             make = lambda step, part: training.batch_of(recipe, goal, clips, step, part, team.rank, team.world)
             with training.prefetched(make, recipe) as batch:
                 run.run(lambda step, part: training.denoising_loss(denoise, goal, batch(step, part), device), state, every, progress)
             values = {name: value.cpu().clone() for name, value in run.result.items()}
-    return Tuned(trainable.lora_of(values, adapters) if how.rank else values, run.losses)
+    return TrainResult(trainable.lora_of(values, adapters) if config.rank else values, run.losses)
 
 
 # ---- files ----------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def read_lora(path: str | Path) -> dict:
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
-    recipe, how = training.Recipe(), How()
+    recipe, config = training.Recipe(), TrainConfig()
     parser = argparse.ArgumentParser(prog="nodes.training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="prepared data set")
     parser.add_argument("--model", required=True, help="checkpoint, diffusion model, or demo:leaking, demo:healthy, demo:FILE")
@@ -168,7 +168,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="file to write; a LoRA belongs into models/loras, a checkpoint into models/checkpoints")
     parser.add_argument("--full", action="store_true", help="train all weights instead of a LoRA")
     parser.add_argument("--shard", action="store_true", help="with --full, under torchrun: each process holds a share of the weights only (FSDP)")
-    parser.add_argument("--rank", type=int, default=how.rank, help="of the LoRA")
+    parser.add_argument("--rank", type=int, default=config.rank, help="of the LoRA")
     parser.add_argument("--lora", type=Path, help="train this LoRA on")
     parser.add_argument("--naive", action="store_true", help="no TimeNoise: the paper's baseline")
     parser.add_argument("--beta-m", type=float, default=100.0, help="largest level of TimeNoise, in units of the image latents")
@@ -182,20 +182,20 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, default=recipe.dropout, help="share of examples without their condition")
     parser.add_argument("--ema", type=float, default=recipe.ema, help="decay of the averaged weights, 0 = none")
     parser.add_argument("--seed", type=int, default=recipe.seed)
-    parser.add_argument("--precision", choices=list(trainable.PRECISIONS), default=how.precision)
+    parser.add_argument("--precision", choices=list(trainable.PRECISIONS), default=config.precision)
     parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations: faster, more memory")
-    parser.add_argument("--bucket", type=int, default=how.bucket, help="motion bucket that SVD is told; 0 = each clip's motion score")
+    parser.add_argument("--bucket", type=int, default=config.bucket, help="motion bucket that SVD is told; 0 = each clip's motion score")
     parser.add_argument("--image-tokens", action="store_true", help="TimeNoise on the image encoder's output too, as the paper has it for DynamiCrafter")
-    parser.add_argument("--sigma-from", type=float, default=how.sigmas[0], help="least noise level to train; of Wan 2.2's high-noise model 0.9")
-    parser.add_argument("--sigma-to", type=float, default=how.sigmas[1], help="largest; of Wan 2.2's low-noise model 0.9")
-    parser.add_argument("--P-mean", type=float, default=how.P_mean, help="mean of ln sigma, of SVD; the others draw their time evenly")
-    parser.add_argument("--P-std", type=float, default=how.P_std)
-    parser.add_argument("--tail", type=float, default=how.tail, help="share of examples with ln sigma drawn evenly over the whole range")
+    parser.add_argument("--sigma-from", type=float, default=config.sigmas[0], help="least noise level to train; of Wan 2.2's high-noise model 0.9")
+    parser.add_argument("--sigma-to", type=float, default=config.sigmas[1], help="largest; of Wan 2.2's low-noise model 0.9")
+    parser.add_argument("--P-mean", type=float, default=config.P_mean, help="mean of ln sigma, of SVD; the others draw their time evenly")
+    parser.add_argument("--P-std", type=float, default=config.P_std)
+    parser.add_argument("--tail", type=float, default=config.tail, help="share of examples with ln sigma drawn evenly over the whole range")
     return parser.parse_args(arguments)
 
 
 def report(run: training.Training):
-    if run.step == 1 and (held := run.team.held(run.parameters.values())) < 1:
+    if run.step == 1 and (held := run.team.share_held(run.parameters.values())) < 1:
         print(f"each of {run.team.world} processes holds {held:.0%} of the weights", flush=True)
     if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
         recent = run.losses[-10:]
@@ -215,22 +215,22 @@ def train(o: argparse.Namespace, state: Path):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else read_lora(o.lora)
-    how = How(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to), o.shard)
+    config = TrainConfig(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to), o.shard)
     first = processes.team().rank == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
     if state.exists() and first:
         print(f"going on from {state.name}", flush=True)
-    tuned = tune(model, clips, recipe, how, state, progress=report if first else None, every=float(os.environ.get("CIL_SAVE_EVERY", 60)))
+    result = tune(model, clips, recipe, config, state, progress=report if first else None, every=float(os.environ.get("CIL_SAVE_EVERY", 60)))
     processes.disband()
     if not first:
         return
-    about = {"format": "pt", "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": tuned.losses[-100:]})}
+    about = {"format": "pt", "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": result.losses[-100:]})}
     if o.full:
-        save_checkpoint(tuned.values, model, source_of(o.model), o.out, about)
+        save_checkpoint(result.values, model, source_of(o.model), o.out, about)
     else:
-        write_safetensors(tuned.values, o.out, about)
+        write_safetensors(result.values, o.out, about)
     state.unlink(missing_ok=True)
-    print(f"{o.out}: {'all weights' if o.full else f'LoRA of {len(tuned.values) // 3} layers'} after {len(tuned.losses)} steps", flush=True)
+    print(f"{o.out}: {'all weights' if o.full else f'LoRA of {len(result.values) // 3} layers'} after {len(result.losses)} steps", flush=True)
 
 
 def source_of(name: str) -> str:

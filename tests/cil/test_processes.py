@@ -71,7 +71,7 @@ def test_a_team_of_one_trains_as_one_alone(group, kind):
     assert team.losses == pytest.approx(alone.losses, rel=1e-6)
     for name, value in alone.result.items():
         assert torch.allclose(team.result[name], value, rtol=1e-5, atol=1e-7)
-    assert team.team.held(team.parameters.values()) == 1
+    assert team.team.share_held(team.parameters.values()) == 1
 
 
 def test_shares_are_saved_whole_and_cut_again(group, tmp_path):
@@ -241,7 +241,7 @@ def test_those_that_part_are_not_taken_for_dead(root, tmp_path):
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_gradients_are_exchanged_once_an_update(group, monkeypatch, accumulation):
-    spread, made, exchanges = processes.Replicas.spread, [], []
+    wrap, made, exchanges = processes.Replicas.wrap_loss, [], []
 
     def watched(self, loss, parameters):
         def note(state, bucket):
@@ -250,11 +250,11 @@ def test_gradients_are_exchanged_once_an_update(group, monkeypatch, accumulation
             future.set_result(bucket.buffer())
             return future
 
-        made.append(spread(self, loss, parameters))
+        made.append(wrap(self, loss, parameters))
         made[0].register_comm_hook(None, note)
         return made[0]
 
-    monkeypatch.setattr(processes.Replicas, "spread", watched)
+    monkeypatch.setattr(processes.Replicas, "wrap_loss", watched)
     recipe = dataclasses.replace(RECIPE, accumulation=accumulation)
     together, alone = run("replicas", recipe=recipe), run("alone", recipe=recipe)
     assert len(exchanges) == RECIPE.steps and not made[0].find_unused_parameters
@@ -265,8 +265,8 @@ def test_a_team_that_saves_together_finishes_together_where_the_disk_is_full(gro
     """The first, which writes, goes on putting the tensors together, which the others are waiting for."""
     made, loss = training("shards")
     made.update(loss)
-    plain, asked = made.team.whole, []
-    made.team.whole = lambda tensor: asked.append(1) or plain(tensor)
+    plain, asked = made.team.gather, []
+    made.team.gather = lambda tensor: asked.append(1) or plain(tensor)
     with full_disk.no_file_above(600), pytest.raises(OSError, match="could not be written"):
         made.save(tmp_path / "state")
     assert len(asked) == len(made._state()) and not list(tmp_path.glob("state*"))

@@ -189,7 +189,7 @@ def shown(subject, clips, recipe, **how):
 
     hook = subject.model.model.diffusion_model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        train.tune(subject.model, clips, recipe, train.How(2, precision="fp32", checkpointing=False, **how))
+        train.tune(subject.model, clips, recipe, train.TrainConfig(2, precision="fp32", checkpointing=False, **how))
     finally:
         hook.remove()
     return calls
@@ -285,7 +285,7 @@ def test_only_the_levels_of_a_stage_are_trained(name, low, high):
     assert all(low <= s <= high for s in some) and len(set(some)) > 30
     assert [b for a, b in zip(every, some) if low <= a <= high] == [a for a in every if low <= a <= high]
     with pytest.raises(ValueError, match="noise levels run from .* to .*, but .* is to be trained"):
-        train.check(subject_of(name).model, FakeSet(subject_of(name)), train.How(sigmas=(high, low)))
+        train.check(subject_of(name).model, FakeSet(subject_of(name)), train.TrainConfig(sigmas=(high, low)))
 
 
 @pytest.mark.parametrize("name", ["DynamiCrafter 512", "Wan 2.1 I2V"])
@@ -368,10 +368,10 @@ def test_captions_and_the_prompt_are_kept_once(videos, said, folders):
 def test_dynamicrafter_and_videocrafter_share_a_set_but_not_with_svd(videos, tmp_path):
     made = prepared_by_node(subject_of("DynamiCrafter 512"), videos)[0]
     model = subject_of("VideoCrafter1 512").model
-    train.check(model, made, train.How())
+    train.check(model, made, train.TrainConfig())
     svd = prepared.prepare(tmp_path / "svd", {"fps": FPS}, [0], lambda i: i, lambda i: Clip(torch.zeros(4, 4, 4, 6), torch.zeros(4, 4, 6), torch.zeros(1, 8)))
     with pytest.raises(ValueError, match="prepared for SVD, and lack what LVDM is told"):
-        train.check(model, svd, train.How())
+        train.check(model, svd, train.TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -393,9 +393,9 @@ def test_wan22_needs_no_image_encoder_and_has_no_tokens(videos):
     made = prepared_by_node(subject, videos, clip_vision=None)[0]
     assert made[0].embed is None
     with pytest.raises(ValueError, match="has none: switch image_tokens off"):
-        train.check(subject.model, made, train.How(tokens=True))
+        train.check(subject.model, made, train.TrainConfig(tokens=True))
     with pytest.raises(ValueError, match="prepared without an image encoder"):
-        train.check(subject_of("Wan 2.1 I2V").model, made, train.How())
+        train.check(subject_of("Wan 2.1 I2V").model, made, train.TrainConfig())
 
 
 @pytest.mark.parametrize("name", ["Wan 2.1 Fun control", "Wan 2.2 Fun control", "Wan 2.1 Camera", "Wan VACE", "Wan 2.2 5B", "Hunyuan I2V concat", "LTXV"])

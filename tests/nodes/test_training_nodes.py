@@ -150,7 +150,7 @@ def test_discrete_models_are_trained_at_their_own_timesteps():
 # ---- what the model is shown ----------------------------------------------------------
 
 
-def shown(svd, clips, recipe, how):
+def shown(svd, clips, recipe, config):
     """Run a training and note what reaches the host's apply_model: [(x, sigma, kwargs)]."""
     seen, plain = [], svd.model.apply_model
 
@@ -160,7 +160,7 @@ def shown(svd, clips, recipe, how):
 
     svd.model.apply_model = note
     try:
-        train.tune(svd, clips, recipe, how)
+        train.tune(svd, clips, recipe, config)
     finally:
         del svd.model.apply_model
     return seen
@@ -168,7 +168,7 @@ def shown(svd, clips, recipe, how):
 
 def test_the_model_sees_the_noised_image_and_is_told_its_level(svd, clips):
     recipe = Recipe(steps=3, batch=2, dropout=0.4, ema=0.0, noise=TimeNoise(4.0, 1.0))
-    seen = shown(svd, clips, recipe, train.How(2, precision="fp32", bucket=77))
+    seen = shown(svd, clips, recipe, train.TrainConfig(2, precision="fp32", bucket=77))
     goal = trainable.objective(svd, -1.2, 1.2)
     assert len(seen) == 3 and any(e.level > 0.5 for step in range(3) for e in training.batch_of(recipe, goal, clips, step))
     for step, (x, sigma, kwargs) in enumerate(seen):
@@ -186,7 +186,7 @@ def test_the_model_sees_the_noised_image_and_is_told_its_level(svd, clips):
 
 def test_naive_tuning_shows_the_clean_image_at_level_0_and_each_clips_own_motion(svd, clips):
     recipe = Recipe(steps=2, dropout=0.0, ema=0.0)
-    for step, (_, _, kwargs) in enumerate(shown(svd, clips, recipe, train.How(2, precision="fp32", bucket=0))):
+    for step, (_, _, kwargs) in enumerate(shown(svd, clips, recipe, train.TrainConfig(2, precision="fp32", bucket=0))):
         clip = clips[training.clip_of(0, step, 5)]
         assert torch.equal(kwargs["c_concat"], clip.image.expand(FRAMES, -1, -1, -1))
         assert torch.equal(kwargs["y"], svd.model.encode_adm(fps=6.0, motion_bucket_id=clip.motion, augmentation_level=0.0).expand(FRAMES, -1))
@@ -213,11 +213,11 @@ def test_the_lora_goes_through_the_hosts_loaders_with_identical_output(svd, clip
 
 def test_what_comes_out_is_what_was_trained(svd, clips):
     """The MODEL with the loaded LoRA denoises as the model under training did."""
-    recipe, how = Recipe(steps=3, batch=2, learning_rate=1e-2, ema=0.0), train.How(2, precision="fp32")
-    tuned = train.tune(svd, clips, recipe, how)
-    goal = trainable.objective(svd, how.P_mean, how.P_std)
+    recipe, how = Recipe(steps=3, batch=2, learning_rate=1e-2, ema=0.0), train.TrainConfig(2, precision="fp32")
+    tuned = train.tune(svd, clips, recipe, config)
+    goal = trainable.objective(svd, config.P_mean, config.P_std)
     examples = training.batch_of(recipe, goal, clips, 3)
-    further = train.tune(svd, clips, dataclasses.replace(recipe, steps=4), how)
+    further = train.tune(svd, clips, dataclasses.replace(recipe, steps=4), config)
     with trainable.gradients():
         loaded = trainable.with_lora(svd, tuned.values)
         with trainable.loaded(loaded), torch.no_grad():
@@ -249,8 +249,8 @@ def test_a_lora_that_is_on_already_stays_on(svd, clips):
 def test_training_lowers_the_loss(svd, tmp_path):
     """On one clip at one high noise level, which can be learnt by heart."""
     one = prepared.prepare(tmp_path / "one", {"fps": 6.0}, [0], lambda i: i, random_clip)
-    how = train.How(8, precision="fp32", checkpointing=False, P_mean=3.0, P_std=0.01)
-    tuned = train.tune(svd, one, Recipe(steps=50, batch=2, learning_rate=1e-2, dropout=0.0, ema=0.0), how)
+    config = train.TrainConfig(8, precision="fp32", checkpointing=False, P_mean=3.0, P_std=0.01)
+    tuned = train.tune(svd, one, Recipe(steps=50, batch=2, learning_rate=1e-2, dropout=0.0, ema=0.0), config)
     assert sum(tuned.losses[-5:]) < 0.7 * sum(tuned.losses[:5]), tuned.losses
 
 
@@ -273,7 +273,7 @@ def test_checkpointing_really_recomputes(svd, clips):
 
 
 def test_bf16_is_near_fp32(svd, clips):
-    losses = [train.tune(svd, clips, Recipe(steps=2, batch=2), train.How(2, precision=p)).losses for p in ("fp32", "bf16")]
+    losses = [train.tune(svd, clips, Recipe(steps=2, batch=2), train.TrainConfig(2, precision=p)).losses for p in ("fp32", "bf16")]
     assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
 
 
@@ -293,7 +293,7 @@ def gradients_of(svd, clips):
     def note(run):
         seen.update({name: float(run.optimiser.state[p]["exp_avg"].abs().max()) for name, p in run.parameters.items()})
 
-    train.tune(svd, clips, Recipe(steps=1, batch=2), train.How(2, precision="fp32", checkpointing=False), progress=note)
+    train.tune(svd, clips, Recipe(steps=1, batch=2), train.TrainConfig(2, precision="fp32", checkpointing=False), progress=note)
     return {name for name, size in seen.items() if size > 0}
 
 
