@@ -22,7 +22,7 @@ from .host.evaluation import SamplingContext
 from .host.latents import to_latent
 from .host.sampling import Sampling
 from .training import train
-from .training.conditions import kind_of
+from .training.conditions import adapter_of
 from .training.prepare import add_variant, load_checkpoint
 
 
@@ -32,22 +32,22 @@ def levels_of(sampling, count: int, low: float, high: float) -> list[tuple[float
     return levels.evenly(sampling.process, lambda fraction: sampling.sigma(max(fraction, least)), count, low, high)
 
 
-def checked_kind(model, clips, bucket):
-    """How the model is told of the clips of a set -> Kind. Raises ValueError where it cannot take them, before anything runs."""
+def checked_adapter(model, clips, bucket):
+    """How the model is told of the clips of a set -> ConditionAdapter. Raises ValueError where it cannot take them, before anything runs."""
     try:
-        kind = kind_of(model)
+        adapter = adapter_of(model)
     except ValueError:
         raise ValueError(
             f"several clips can be probed on models that the pack can train (SVD's family, DynamiCrafter, VideoCrafter1, Wan 2.1 / 2.2 14B image-to-video), "
             f"but a {type(model.model).__name__} came: give one clip as images or latent"
         ) from None
-    train.check(model, clips, train.How(bucket=bucket))
-    return kind
+    train.check(model, clips, train.TrainConfig(bucket=bucket))
+    return adapter
 
 
-def conditioning(kind, clip, fps, bucket):
+def conditioning(adapter, clip, fps, bucket):
     """A CONDITIONING of the host that says of one clip what training says of it."""
-    told = kind.told(training.Example(clip, None, 0.0), fps, bucket or None, torch.device("cpu"))
+    told = adapter.conditioning(training.Example(clip, None, 0.0), fps, bucket or None, torch.device("cpu"))
     return [[told.pop("cross_attn"), told]]
 
 
@@ -57,14 +57,14 @@ def chosen(clips, most: int, seed: int) -> list[int]:
     return order[: most or len(order)]
 
 
-def probed(model, kind, clip, sigmas, pairs, seed, bucket, fps, tick):
+def probed(model, adapter, clip, sigmas, pairs, seed, bucket, fps, tick):
     """One clip -> what `calibration.Evidence.add` takes. tick: see `calibration.measure`."""
     x0 = clip.latents.float()
-    samples = to_latent(model, x0.movedim(1, 0) if kind.frames_as_batch else x0[None])
-    as_clip = (lambda x: x.movedim(1, 0)) if kind.frames_as_batch else (lambda x: x[0])
+    samples = to_latent(model, x0.movedim(1, 0) if adapter.frames_as_batch else x0[None])
+    as_clip = (lambda x: x.movedim(1, 0)) if adapter.frames_as_batch else (lambda x: x[0])
     process, found = Sampling.of(model).process, []
     work = lambda denoise, a: found.append(calibration.measure(denoise, process, a, sigmas, pairs, seed, as_clip, tick))
-    SamplingContext(model, conditioning(kind, clip, fps, bucket), None, 1.0, seed).run(samples, sigmas, work)
+    SamplingContext(model, conditioning(adapter, clip, fps, bucket), None, 1.0, seed).run(samples, sigmas, work)
     return found[0]
 
 
@@ -73,11 +73,11 @@ def calibrate(model, clips, which: Iterable[int], sigmas: list[float], pairs: in
 
     bucket: the motion bucket that SVD is told, 0 = each clip's own; tick(place, level, predictions).
     """
-    kind = checked_kind(model, clips, bucket)
+    adapter = checked_adapter(model, clips, bucket)
     evidence = calibration.Evidence(Sampling.of(model).process, sigmas, 2 * pairs)
     for place, index in enumerate(which):
         own = lambda level, predictions, place=place: tick(place, level, predictions)
-        evidence.add(*probed(model, kind, clips[index], sigmas, pairs, training_seed(seed, index), bucket, clips.settings["fps"], own))
+        evidence.add(*probed(model, adapter, clips[index], sigmas, pairs, training_seed(seed, index), bucket, clips.settings["fps"], own))
     return evidence
 
 

@@ -17,7 +17,7 @@ from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
 from .motion import DIS, flow_backend, flow_input
-from .training.conditions import KINDS
+from .training.conditions import ADAPTERS
 from .training.nodes import ClipsType
 from .verdict import Finding
 
@@ -58,7 +58,7 @@ def check_picture(model, positive, samples):
         if frames not in (1, samples.shape[dim]):
             raise ValueError(f"the conditioning was made for {frames} frames of latents, but the clip has {samples.shape[dim]}: give it the clip's length")
         first = lambda x: x.narrow(2 if x.ndim == 5 else 0, 0, 1).flatten().float().cpu()
-        if any(kind.takes(model.model) for kind in KINDS) and image.shape[1] == samples.shape[1]:
+        if any(adapter.matches(model.model) for adapter in ADAPTERS) and image.shape[1] == samples.shape[1]:
             alike = float(torch.corrcoef(torch.stack([first(image), first(samples)]))[0, 1])
             if alike < SAME_PICTURE:  # nan of an image that was left out passes
                 raise ValueError(f"the conditioning was made from another picture than the clip's first frame (their latents correlate by {alike:.2f}): make it from the clip's first frame")

@@ -1,7 +1,7 @@
 """What a family's network is told of a clip: encoded once, and put together again by the host's own code.
 
-To train another family, add a Kind to KINDS. Its `seen` is what preparation keeps of a clip's
-pictures; its `told` is what the host's conditioning nodes would have written of it, for the
+To train another family, add a ConditionAdapter to ADAPTERS. Its `encode` is what preparation keeps of a clip's
+pictures; its `conditioning` is what the host's conditioning nodes would have written of it, for the
 host's `extra_conds` to make the network's inputs of. So training shows what sampling shows.
 """
 
@@ -26,7 +26,7 @@ class Encoders:
     clip: object = None
 
 
-class Kind:
+class ConditionAdapter:
     """One way of telling a network of a clip, for one MODEL.
 
     name: as prepared sets carry it. text, vision: whether the network reads a text, an image
@@ -41,7 +41,7 @@ class Kind:
         self.base = model.model
 
     @staticmethod
-    def takes(base) -> bool:
+    def matches(base) -> bool:
         """Whether a host's BaseModel is of this kind."""
         raise NotImplementedError
 
@@ -54,65 +54,65 @@ class Kind:
             raise ValueError("TimeNoise was asked for on the image tokens, but this model has none: switch image_tokens off")
         return ("image", "embed") if tokens else ("image",)
 
-    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+    def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         """Of a clip's pictures [T, H, W, 3] in [0, 1] -> {"image": ..., "embed": ...} of a Clip."""
         raise NotImplementedError
 
-    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
+    def unconditional(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         """What the negative conditioning holds instead of a Clip's fields. grey: a grey picture; empty: the empty text's embedding."""
         raise NotImplementedError
 
-    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
+    def conditioning(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         """The entries of a conditioning -> dict for the host's extra_conds."""
         raise NotImplementedError
 
 
-class SVD(Kind):
+class SVD(ConditionAdapter):
     """SVD, SV3D and the demo: the picture's unscaled latent beside every frame, one image embedding, no text."""
 
     name, text = "SVD", False
 
     @staticmethod
-    def takes(base) -> bool:
+    def matches(base) -> bool:
         return isinstance(base, comfy.model_base.SVD_img2vid)
 
-    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+    def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         return {"image": encoders.vae.encode(pixels[:1])[0], "embed": encoders.clip_vision.encode_image(pixels[:1]).image_embeds}
 
-    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
+    def unconditional(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return None
 
-    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
+    def conditioning(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip = example.clip
         bucket = round(min(255.0, clip.motion)) if bucket is None else bucket
         known = {"fps": fps, "motion_bucket_id": bucket, "augmentation_level": example.level}
         return {**known, "cross_attn": clip.embed[None].to(device), "concat_latent_image": clip.image[None].to(device)}
 
 
-class LVDM(Kind):
+class LVDM(ConditionAdapter):
     """DynamiCrafter and VideoCrafter1, as CILDynamiCrafterConditioning writes it; one prepared set serves both."""
 
     name = "LVDM"
 
     @staticmethod
-    def takes(base) -> bool:
+    def matches(base) -> bool:
         return isinstance(base, LVDMModel)
 
     def noised(self, tokens: bool) -> tuple[str, ...]:
         return ("embed",) if isinstance(self.base, VideoCrafter1) else super().noised(tokens)
 
-    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+    def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         image = self.base.process_latent_in(encoders.vae.encode(pixels[:1]))[0]  # [C, h, w]
         return {"image": image, "embed": self._hidden(pixels[:1], encoders)}
 
-    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
+    def unconditional(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return {"embed": self._hidden(grey, encoders), "text": empty}
 
     @staticmethod
     def _hidden(picture, encoders):
         return encoders.clip_vision.encode_image(picture, crop=False).last_hidden_state[0]
 
-    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
+    def conditioning(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip, variant = example.clip, self.base.model_config.variant
         image = self.base.process_latent_out(clip.image[None].to(device))
         return {
@@ -121,14 +121,14 @@ class LVDM(Kind):
         }  # fmt: skip
 
 
-class Wan(Kind):
+class Wan(ConditionAdapter):
     """Wan 2.1 and 2.2 14B image-to-video, as the host's WanImageToVideo writes it."""
 
     name, frames_as_batch = "Wan I2V", False
     STRIDE = 4  # frames a latent frame, after the first
 
     @staticmethod
-    def takes(base) -> bool:
+    def matches(base) -> bool:
         if type(base) is not comfy.model_base.WAN21:
             return False
         # noisy latents, four mask channels, image latents; 2.2 is known by nothing else, others add a control
@@ -143,17 +143,17 @@ class Wan(Kind):
             near = frames - (frames - 1) % self.STRIDE
             raise ValueError(f"Wan takes clips of 4 n + 1 frames, but {frames} were given: take {near} or {near + self.STRIDE}")
 
-    def seen(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
+    def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         image = encoders.vae.encode(torch.cat([pixels[:1], torch.full_like(pixels[1:], 0.5)]))  # [1, C, T, h, w]
         out = {"image": self.base.process_latent_in(image)[0], "embed": None}
         if self.vision:
             out["embed"] = encoders.clip_vision.encode_image(pixels[:1], crop=False).penultimate_hidden_states[0]
         return out
 
-    def dropped(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
+    def unconditional(self, grey: torch.Tensor, encoders: Encoders, empty: torch.Tensor | None) -> dict | None:
         return {"text": empty}
 
-    def told(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
+    def conditioning(self, example: Example, fps: float, bucket: int | None, device: torch.device) -> dict:
         clip = example.clip
         image = clip.image[None].to(device)  # [1, C, T, h, w]
         mask = torch.ones_like(image[:, :1])  # [1, 1, T, h, w]
@@ -164,25 +164,25 @@ class Wan(Kind):
         return told
 
 
-KINDS = (SVD, LVDM, Wan)
+ADAPTERS = (SVD, LVDM, Wan)
 
 
-def kind_of(model) -> Kind:
-    """The Kind of a MODEL. Raises ValueError for what the pack cannot train."""
-    for kind in KINDS:
-        if kind.takes(model.model):
-            return kind(model)
+def adapter_of(model) -> ConditionAdapter:
+    """The ConditionAdapter of a MODEL. Raises ValueError for what the pack cannot train."""
+    for adapter in ADAPTERS:
+        if adapter.matches(model.model):
+            return adapter(model)
     trained = "SVD's family (SVD, SV3D, the demo), DynamiCrafter, VideoCrafter1 and Wan 2.1 / 2.2 14B image-to-video"
     raise ValueError(f"training is there for {trained}, but a {type(model.model).__name__} came: connect such a model")
 
 
-def check_encoders(kind: Kind, encoders: Encoders):
+def check_encoders(adapter: ConditionAdapter, encoders: Encoders):
     """Raise ValueError where an encoder is missing that the network's inputs come from."""
     if encoders.vae is None:
         raise ValueError("this checkpoint brings no VAE: give the model's own (--vae)")
-    if kind.vision and encoders.clip_vision is None:
+    if adapter.vision and encoders.clip_vision is None:
         raise ValueError("this model sees the picture through an image encoder, but none came: connect clip_vision (on the command line: --clip-vision)")
-    if kind.text and encoders.clip is None:
+    if adapter.text and encoders.clip is None:
         raise ValueError("this model reads a text, but no text encoder came: connect clip (on the command line: --text-encoder). Captions are .txt files beside the videos, or the prompt for all")
 
 

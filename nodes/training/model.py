@@ -23,7 +23,7 @@ from ...cil import processes, training
 from ..fingerprint import of_weights
 from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
-from .conditions import kind_of
+from .conditions import adapter_of
 
 # of comfy.ldm.modules.attention; SageAttention and FlashAttention's inference kernels have no backward pass
 DIFFERENTIABLE = ("attention_basic", "attention_sub_quad", "attention_split", "attention_xformers", "attention_pytorch")
@@ -69,12 +69,12 @@ class Denoiser:
     """
 
     def __init__(self, patcher, fps: float, bucket: int | None):
-        self.model, self.kind, self.fps, self.bucket = patcher.model, kind_of(patcher), fps, bucket
+        self.model, self.adapter, self.fps, self.bucket = patcher.model, adapter_of(patcher), fps, bucket
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, examples: list[training.Example]) -> torch.Tensor:
         """x [n, C, T, h, w], sigma [n] -> the predicted clean clips [n, C, T, h, w]."""
         n, _, frames = x.shape[:3]
-        batched = self.kind.frames_as_batch
+        batched = self.adapter.frames_as_batch
         flat = x.movedim(2, 1).flatten(0, 1) if batched else x  # [n T, C, h, w] or [n, C, T, h, w]
         rows = len(flat) // n
         sigma = sigma.repeat_interleave(rows)  # [n T] or [n]
@@ -93,7 +93,7 @@ class Denoiser:
     def _conditions(self, example, noise):
         """The host's conditions of one clip, repeated for its frames where they are the batch."""
         device = noise.device
-        made = self.model.extra_conds(noise=noise, device=device, **self.kind.told(example, self.fps, self.bucket, device))
+        made = self.model.extra_conds(noise=noise, device=device, **self.adapter.conditioning(example, self.fps, self.bucket, device))
         for cond in made.values():
             if torch.is_tensor(cond.cond):
                 cond.cond = cond.cond.to(device)

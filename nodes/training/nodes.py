@@ -21,7 +21,7 @@ from ..host.notes import say
 from ..motion import flow_input
 from . import model as trainable
 from . import prepare, train
-from .conditions import Encoders, kind_of
+from .conditions import Encoders, adapter_of
 
 CATEGORY = "image-to-video motion/training"
 ClipsType = io.Custom("CIL_CLIPS")
@@ -91,7 +91,7 @@ class PrepareClips(io.ComfyNode):
         text = f"{len(made)} clips of {' x '.join(map(str, made.shape))} in {target.name}, {len(made.skipped)} files skipped"
         if "captions" in made.settings:
             text += f"\n{made.settings['captions']} videos have a caption"
-        elif prompt.strip() and not kind_of(model).text:
+        elif prompt.strip() and not adapter_of(model).text:
             text += "\nthe prompt does nothing: this model reads no text"
         say(cls.hidden.unique_id, text)
         return io.NodeOutput(made, json.dumps(report, ensure_ascii=False), ui=ui.PreviewText(text))

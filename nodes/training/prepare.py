@@ -29,7 +29,7 @@ from ..host.models import model_family
 from ..lvdm import checkpoint as lvdm_checkpoint
 from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend
-from .conditions import SVD, Encoders, Kind, Wan, check_encoders, kind_of, text_embedding
+from .conditions import SVD, Encoders, ConditionAdapter, Wan, check_encoders, adapter_of, text_embedding
 
 NO_FLOW = "none"
 
@@ -55,10 +55,10 @@ def load_checkpoint(name: str, variant: str = lvdm_checkpoint.AUTOMATIC) -> tupl
     return made, Encoders(vae if vae is not None and vae.first_stage_model is not None else None, clip_vision)
 
 
-def with_files(encoders: Encoders, kind: Kind, vae: str | None = None, clip_vision: str | None = None, text_encoder: str | None = None) -> Encoders:
+def with_files(encoders: Encoders, adapter: ConditionAdapter, vae: str | None = None, clip_vision: str | None = None, text_encoder: str | None = None) -> Encoders:
     """Encoders with what files of their own bring instead."""
     read = functools.partial(comfy.utils.load_torch_file, safe_load=True)
-    clip_type = comfy.sd.CLIPType.WAN if isinstance(kind, Wan) else comfy.sd.CLIPType.STABLE_DIFFUSION
+    clip_type = comfy.sd.CLIPType.WAN if isinstance(adapter, Wan) else comfy.sd.CLIPType.STABLE_DIFFUSION
     return Encoders(
         comfy.sd.VAE(sd=read(vae)) if vae else encoders.vae,
         comfy.clip_vision.load(clip_vision) if clip_vision else encoders.clip_vision,
@@ -67,12 +67,12 @@ def with_files(encoders: Encoders, kind: Kind, vae: str | None = None, clip_visi
 
 
 @torch.no_grad()
-def encoded(frames: torch.Tensor, kind: Kind, encoders: Encoders, process_in: Callable, flow: Callable | None, text: torch.Tensor | None, dropped: dict | None) -> Clip:
+def encoded(frames: torch.Tensor, adapter: ConditionAdapter, encoders: Encoders, process_in: Callable, flow: Callable | None, text: torch.Tensor | None, dropped: dict | None) -> Clip:
     """One clip, uint8 [T, H, W, 3] -> Clip. text: its embedding or None; dropped: see Clip."""
     pixels = frames.float() / 255  # [T, H, W, 3]
     return Clip(
         clip_latents(encoders.vae, process_in, pixels),
-        **kind.seen(pixels, encoders),
+        **adapter.encode(pixels, encoders),
         motion=motion.motion_score(pixels, flow) if flow else 0.0,
         text=text,
         dropped=dropped,
@@ -84,27 +84,27 @@ def prepare(
     progress: Callable | None = None, every: float = 60.0,
 ) -> prepared.ClipSet:  # fmt: skip
     """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption."""
-    kind = kind_of(model)
-    check_encoders(kind, encoders)
-    kind.check_frames(spec.frames)
+    adapter = adapter_of(model)
+    check_encoders(adapter, encoders)
+    adapter.check_frames(spec.frames)
     paths = clips.find(clips.unquoted(str(videos)))
     if not paths:
         raise ValueError(f"{videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(per_video)]
     settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": clips.digest(path.name for path in paths), "per_video": per_video}
     settings |= {f"{name}_weights": fingerprint.of_encoder(encoder) for name, encoder in vars(encoders).items()}
-    if not isinstance(kind, SVD):  # whose sets are older than this
-        settings["kind"] = kind.name
-    captions = clips.captions(paths) if kind.text else {}
+    if not isinstance(adapter, SVD):  # whose sets are older than this
+        settings["kind"] = adapter.name
+    captions = clips.captions(paths) if adapter.text else {}
     text_of = lambda path: prompt.strip() if captions.get(path) is None else captions[path]
-    if kind.text:
+    if adapter.text:
         settings |= {"captions": sum(c is not None for c in captions.values()), "texts": clips.digest(map(text_of, paths))}
-    embedded = functools.lru_cache(64)(lambda text: text_embedding(encoders.clip, text) if kind.text else None)
-    dropped = functools.cache(lambda: kind.dropped(torch.full((1, spec.height, spec.width, 3), 0.5), encoders, embedded("")))
+    embedded = functools.lru_cache(64)(lambda text: text_embedding(encoders.clip, text) if adapter.text else None)
+    dropped = functools.cache(lambda: adapter.unconditional(torch.full((1, spec.height, spec.width, 3), 0.5), encoders, embedded("")))
     process_in = model.get_model_object("process_latent_in")
     backend = None if flow == NO_FLOW else flow_backend(flow)
     read = lambda draw: (clips.read(draw.path, spec, draw.n), draw.path)
-    encode = lambda clip: encoded(clip[0], kind, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
+    encode = lambda clip: encoded(clip[0], adapter, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
     made = prepared.prepare(folder, settings, items, read, encode, every, progress, stamp=lambda draw: clips.stamp(draw.path))
     if not len(made):
         reasons = "; ".join(map(str, made.skipped[:3]))
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None):
             raise ValueError("clips are prepared by one process: start this without torchrun")
         spec = clips.ClipSpec(o.frames, o.fps, o.height, o.width, o.seed, o.flip)
         model, encoders = load_checkpoint(o.model, o.variant)
-        encoders = with_files(encoders, kind_of(model), o.vae, o.clip_vision, o.text_encoder)
+        encoders = with_files(encoders, adapter_of(model), o.vae, o.clip_vision, o.text_encoder)
         every = float(os.environ.get("CIL_SAVE_EVERY", 60))
         made = prepare(model, encoders, o.videos, spec, o.flow, o.out, o.per_video, o.prompt, progress, every)
         print(file=sys.stderr)

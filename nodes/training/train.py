@@ -29,7 +29,7 @@ from ...cil.timenoise import TimeNoise
 from ..host.sampling import Sampling
 from ..lvdm import checkpoint as lvdm_checkpoint
 from . import model as trainable
-from .conditions import LVDM, kind_of
+from .conditions import LVDM, adapter_of
 from .prepare import add_variant, load_checkpoint
 
 
@@ -68,22 +68,22 @@ class TrainResult:
 
 def check(model, clips: prepared.ClipSet, config: TrainConfig):
     """Raise ValueError, before anything is loaded, for what cannot be trained."""
-    kind = kind_of(model)
+    adapter = adapter_of(model)
     prepared_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
     channels = model.get_model_object("latent_format").latent_channels
     if clips.shape[0] != channels or clips.shape[1] < 2:
         raise ValueError(f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE")
-    if prepared_for != kind.name:
-        raise ValueError(f"these clips were prepared for {prepared_for}, and lack what {kind.name} is told of them: prepare them with this model")
-    if kind.vision and clips[0].embed is None:
+    if prepared_for != adapter.name:
+        raise ValueError(f"these clips were prepared for {prepared_for}, and lack what {adapter.name} is told of them: prepare them with this model")
+    if adapter.vision and clips[0].embed is None:
         raise ValueError("these clips were prepared without an image encoder, which this model needs: prepare them with this model")
-    kind.noised(config.tokens)
+    adapter.noised(config.tokens)
     if config.shard and (config.rank or processes.team().world == 1):
         raise ValueError("--shard spreads all weights over several processes: give --full, and start it by torchrun")
     sampling, (low, high) = Sampling.of(model), config.sigmas
     if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
         raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
-    if kind.name == "SVD" and config.bucket == 0 and not any(clips.motion):
+    if adapter.name == "SVD" and config.bucket == 0 and not any(clips.motion):
         raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
 
 
@@ -124,7 +124,7 @@ def tune(
             run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, trainable.check_gradients)
             if state and resume and state.exists():
                 run.resume(state)
-            goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, kind_of(patcher).noised(config.tokens), config.sigmas)
+            goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, adapter_of(patcher).noised(config.tokens), config.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], config.bucket or None)
             make = lambda step, part: training.batch_of(recipe, goal, clips, step, part, team.rank, team.world)
             with training.prefetched(make, recipe) as batch:
@@ -138,7 +138,7 @@ def tune(
 
 def save_checkpoint(weights: dict, model, source: str, path: Path, about: dict):
     """All weights of a network into a copy of the checkpoint `source`, in its own names and types, atomically."""
-    lvdm = LVDM.takes(model.model)  # its loader knows the names that differ between the released files
+    lvdm = LVDM.matches(model.model)  # its loader knows the names that differ between the released files
     tensors = lvdm_checkpoint.read(source) if lvdm else comfy.utils.load_torch_file(source, safe_load=True)
     named = model.model.model_config.process_unet_state_dict_for_saving(dict(weights))
     if not named.keys() <= tensors.keys():

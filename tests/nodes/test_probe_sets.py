@@ -18,7 +18,7 @@ from cil_pack.nodes import calibrate
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.motion import DIS
 from cil_pack.nodes.probe import FROZEN, LeakageProbe
-from cil_pack.nodes.training.conditions import kind_of
+from cil_pack.nodes.training.conditions import adapter_of
 from cil_pack.nodes.training.model import Denoiser
 
 FRAMES, SIDE = 6, 8
@@ -40,7 +40,7 @@ def subject(name):
             return lvdm_tiny.model(name), Clip(draw(0, 4, lvdm_weights.FRAMES, 4, 6), draw(1, 4, 4, 6), draw(2, 5, width[0]), 0.0, draw(3, 7, width[1]))
         if name in WAN:
             made = family_models.model(name)
-            return made, Clip(draw(0, 16, 3, 4, 6), draw(1, 16, 3, 4, 6), draw(2, 5, 1280) if kind_of(made).vision else None, 0.0, draw(3, 7, 8))
+            return made, Clip(draw(0, 16, 3, 4, 6), draw(1, 16, 3, 4, 6), draw(2, 5, 1280) if adapter_of(made).vision else None, 0.0, draw(3, 7, 8))
         return svd(), Clip(draw(0, *SHAPE), 5 * draw(1, 4, SIDE, SIDE), draw(2, 1, model.CONTEXT), 60.0)
 
 
@@ -64,17 +64,17 @@ def svd():
 def test_the_probe_shows_the_network_what_training_shows_it(name):
     """The prediction for +eps equals the trainer's own denoiser on the same noisy clip, and there are no other calls."""
     patcher, clip = subject(name)
-    kind, seen = kind_of(patcher), []
+    adapter, seen = adapter_of(patcher), []
     sigmas = [Sampling.of(patcher).sigma(f) for f in (0.9, 0.5)]
     with torch.inference_mode():
-        calibrate.probed(patcher, kind, clip, sigmas, 1, 5, 60, 6.0, lambda level, predictions: seen.append(predictions[0]))
+        calibrate.probed(patcher, adapter, clip, sigmas, 1, 5, 60, 6.0, lambda level, predictions: seen.append(predictions[0]))
         process = Sampling.of(patcher).process
         for level, sigma in enumerate(sigmas):
-            host = clip.latents.movedim(1, 0) if kind.frames_as_batch else clip.latents[None]
+            host = clip.latents.movedim(1, 0) if adapter.frames_as_batch else clip.latents[None]
             x = process.corrupt(host, probe.noise_for(host, 5, level, 0), sigma)
-            whole = x.movedim(0, 1)[None] if kind.frames_as_batch else x
+            whole = x.movedim(0, 1)[None] if adapter.frames_as_batch else x
             wanted = Denoiser(patcher, 6.0, 60)(whole, torch.tensor([sigma]), [training.Example(clip, None, 0.0)])
-            got = seen[level].movedim(0, 1)[None] if kind.frames_as_batch else seen[level]
+            got = seen[level].movedim(0, 1)[None] if adapter.frames_as_batch else seen[level]
             assert torch.allclose(got, wanted, rtol=1e-3, atol=2e-3 * float(wanted.std()))
     assert len(seen) == 2
 

@@ -23,7 +23,7 @@ from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.training import model as trainable
 from cil_pack.nodes.training import nodes as training_nodes
 from cil_pack.nodes.training import train
-from cil_pack.nodes.training.conditions import kind_of
+from cil_pack.nodes.training.conditions import adapter_of
 from lvdm_ddim import published
 from network_inputs import sample
 from safetensors.torch import load_file, save_file
@@ -88,7 +88,7 @@ class Subject:
         if self.lvdm:
             fps = self.model.model.model_config.variant.told(FPS)
             return DynamiCrafterConditioning.PREPARE_CLASS_CLONE(None).execute(positive, negative, self.vision, self.vae, picture, WIDTH, HEIGHT, self.frames, fps).args
-        seen = self.vision.encode_image(picture, crop=False) if kind_of(self.model).vision else None
+        seen = self.vision.encode_image(picture, crop=False) if adapter_of(self.model).vision else None
         return wan.WanImageToVideo.execute(positive, negative, self.vae, WIDTH, HEIGHT, self.frames, 1, picture, seen).args
 
 
@@ -155,7 +155,7 @@ def random_clip(subject, i=0, tokens=7):
     shape = shape_of(subject)
     draw = lambda k, *size: lvdm_weights.draw(size, 100 * i + k)
     image = draw(1, 4, 4, 6) if subject.lvdm else draw(1, *shape)
-    embed = draw(2, 5, subject.vision.width) if kind_of(subject.model).vision else None
+    embed = draw(2, 5, subject.vision.width) if adapter_of(subject.model).vision else None
     dropped = {"text": draw(4, 7, subject.text.width)} | ({"embed": draw(5, 5, subject.vision.width)} if subject.lvdm else {})
     return Clip(draw(0, *shape), image, embed, 0.0, draw(3, tokens, subject.text.width), dropped)
 
@@ -166,7 +166,7 @@ def clips(subject, tmp_path):
 
 
 def random_set(subject, folder):
-    settings = {"fps": FPS, "kind": kind_of(subject.model).name}
+    settings = {"fps": FPS, "kind": adapter_of(subject.model).name}
     return prepared.prepare(folder, settings, range(3), lambda i: i, lambda i: random_clip(subject, i))
 
 
@@ -177,7 +177,7 @@ class FakeSet(list):
 
     def __init__(self, subject):
         super().__init__([random_clip(subject)])
-        self.shape, self.settings = shape_of(subject), {"fps": FPS, "kind": kind_of(subject.model).name}
+        self.shape, self.settings = shape_of(subject), {"fps": FPS, "kind": adapter_of(subject.model).name}
 
 
 def shown(subject, clips, recipe, **how):
@@ -235,10 +235,10 @@ def test_timenoise_is_where_the_network_takes_its_image(subject, clips):
     """Image latents (Wan: the first frame's alone); VideoCrafter1's tokens. Text and mask stay."""
     clean, noisy, both = (
         shown(subject, clips, Recipe(steps=2, batch=2, dropout=0.0, ema=0.0, noise=noise), tokens=tokens)
-        for noise, tokens in ((None, False), (TimeNoise(5.0, 1.0), False), (TimeNoise(5.0, 1.0), kind_of(subject.model).vision))
+        for noise, tokens in ((None, False), (TimeNoise(5.0, 1.0), False), (TimeNoise(5.0, 1.0), adapter_of(subject.model).vision))
     )
     width, latents = subject.model.model.latent_format.latent_channels, subject.name != "VideoCrafter1 512"
-    goal = trainable.objective(subject.model, 0, 1, noised=kind_of(subject.model).noised(False))
+    goal = trainable.objective(subject.model, 0, 1, noised=adapter_of(subject.model).noised(False))
     for step, (a, b, c) in enumerate(zip(clean, noisy, both, strict=True)):
         levels = [e.level for e in training.batch_of(Recipe(batch=2, dropout=0.0, noise=TimeNoise(5.0, 1.0)), goal, clips, step)]
         assert torch.equal(a["x"][:, :width], b["x"][:, :width]) and torch.equal(a["context"], b["context"])
@@ -252,7 +252,7 @@ def test_timenoise_is_where_the_network_takes_its_image(subject, clips):
                 assert torch.equal(image[1:], image[:1].expand_as(image[1:])) if subject.lvdm else not image[1:].any() and not frames[:, :4].any()
         else:
             assert gap.numel() == 0
-        if kind_of(subject.model).vision:
+        if adapter_of(subject.model).vision:
             moved, moved_both = ((other["clip_fea"] - a["clip_fea"]).unflatten(0, (2, -1)) for other in (b, c))
             assert moved.any() == (not latents)
             for level, tokens in zip(levels, moved_both):
@@ -401,4 +401,4 @@ def test_wan22_needs_no_image_encoder_and_has_no_tokens(videos):
 @pytest.mark.parametrize("name", ["Wan 2.1 Fun control", "Wan 2.2 Fun control", "Wan 2.1 Camera", "Wan VACE", "Wan 2.2 5B", "Hunyuan I2V concat", "LTXV"])
 def test_what_cannot_be_trained_is_refused(name):
     with pytest.raises(ValueError, match="training is there for .*Wan 2.1 / 2.2 14B image-to-video, but a .* came"):
-        kind_of(family_models.model(name))
+        adapter_of(family_models.model(name))

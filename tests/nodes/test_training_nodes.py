@@ -213,7 +213,7 @@ def test_the_lora_goes_through_the_hosts_loaders_with_identical_output(svd, clip
 
 def test_what_comes_out_is_what_was_trained(svd, clips):
     """The MODEL with the loaded LoRA denoises as the model under training did."""
-    recipe, how = Recipe(steps=3, batch=2, learning_rate=1e-2, ema=0.0), train.TrainConfig(2, precision="fp32")
+    recipe, config = Recipe(steps=3, batch=2, learning_rate=1e-2, ema=0.0), train.TrainConfig(2, precision="fp32")
     tuned = train.tune(svd, clips, recipe, config)
     goal = trainable.objective(svd, config.P_mean, config.P_std)
     examples = training.batch_of(recipe, goal, clips, 3)
