@@ -4,12 +4,14 @@ import argparse
 import statistics
 import time
 
+from ..nodes.motion_gain import CILMotionGain
 from . import sampling
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--motion-gain", action="store_true", help="Motion Gain in the place of Early Start")
     options = parser.parse_args(arguments)
     demo, scene = sampling.Demo("healthy"), sampling.held_out(1, 200)
     calls = []
@@ -31,7 +33,8 @@ def main(arguments=None):
         model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "count", count)
         return model
 
-    plain, ours = counting(demo.model), counting(demo.early(50.0, True))
+    gained = lambda: CILMotionGain.PREPARE_CLASS_CLONE(None).execute(demo.model, 1.4, "sigma", 0.0, "constant", "own first frame", "nothing", 1.0).args[0]
+    plain, ours = counting(demo.model), counting(gained() if options.motion_gain else demo.early(50.0, True))
     per_run = []
     for model in (plain, ours):  # also warms up
         calls.clear()

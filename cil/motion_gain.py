@@ -64,27 +64,14 @@ def protected(motion: torch.Tensor, still: torch.Tensor, protect: str) -> torch.
 
 
 def own_frame(clip: torch.Tensor, frame: int = 0) -> torch.Tensor:
-    """One frame of the clip: [..., 1, c, h, w]. Exact where the model is sure of that frame."""
-    return clip.narrow(-4, frame, 1)
+    """One frame of the clip: [..., 1, c, h, w]. Exact where the model is sure of that frame.
 
-
-def own_start(clip: torch.Tensor, frames_a_latent: int = 4) -> torch.Tensor:
-    """The still clip of a code whose first latent holds one picture and every later one n of them: [..., 1, c, h, w].
-
-    The first latent is of another kind than the rest, so the difference to it is no motion. The
-    still picture in the kind of the rest is read off the latents 1 and 2: latent k stands for the
-    middle of its pictures, n k - (n - 1) / 2 pictures after the first, and (first order) where the
-    motion began at time 0 the still is
-
-        F = D_1 - (n + 1) / (2 n) (D_2 - D_1).                                            (2)
-
-    With two latents F = D_1: then there is nothing to amplify.
+    In a code whose first latent is of another kind than the rest (it holds one picture, they hold
+    several each) the difference to the first is no motion; there frame 1 is taken, and motion counts
+    from the pictures in it. Drawing the still picture out of the latents 1 and 2 by the first
+    order is worse (bench/still_codes.py).
     """
-    first = clip.narrow(-4, 1, 1)
-    if clip.shape[-4] < 3:
-        return first
-    share = (frames_a_latent + 1) / (2 * frames_a_latent)
-    return first - share * (clip.narrow(-4, 2, 1) - first)
+    return clip.narrow(-4, frame, 1)
 
 
 def own_mean(clip: torch.Tensor, first: int = 0) -> torch.Tensor:

@@ -147,10 +147,10 @@ SPACES = {
     "Cosmos1CV8x8x8": "cosmos",
 }
 
-# Codes whose first latent holds one picture in a way of its own and each later one so many: a
+# Spaces whose first latent is of its own kind: it holds one picture, every later one several, so a
 # still clip is not one latent repeated. Read from the host's encoders, which treat the first picture
-# apart or pad it with zeros; SD, Hunyuan, LTXV and Mochi repeat it, and there all latents are alike.
-APART = {"wan21": 4, "wan22": 4, "hunyuan15": 4, "cosmos": 8}
+# apart or pad it with zeros; those of SD, Hunyuan, LTXV and Mochi repeat it, and all latents are alike.
+FIRST_APART = {"wan21", "wan22", "hunyuan15", "cosmos"}
 
 
 def generic(latent_format):

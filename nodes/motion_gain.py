@@ -9,7 +9,7 @@ import comfy.patcher_extension
 import comfy.utils
 
 from ..cil import motion_gain
-from .families import APART
+from .families import FIRST_APART
 from .host.latents import packed, parts_of, unpacked
 from .host.models import cloned, model_family
 from .host.notes import say
@@ -19,7 +19,6 @@ WRAPPER = "cil_motion_gain"
 SIGNAL_TO_NOISE, FRACTION, SIGMA = "signal to noise", "fraction", "sigma"
 OWN, IMAGE, MEAN = "own first frame", "image", "mean over time"
 KEPT = 1e-3  # a mask below it keeps
-APART_BY_DEFAULT = 4  # pictures in a latent of a code that this pack does not know
 
 
 class MotionGain:
@@ -94,7 +93,7 @@ class Run:
         self.settings, self.shapes = settings, shapes
         model = guider.model_patcher
         self.frames, self.length = (shape[0], shape[0]) if len(shape) == 4 else (None, shape[2])
-        self.apart = 0 if self.frames else pictures_apart(model_family(model))
+        self.apart = not self.frames and first_apart(model_family(model))
         self.size, self.device = tuple(shape[-2:]), model.load_device
         self.gain = settings.at(Sampling.of(model), shape[-2] * shape[-1])
         self.image = self.latent = self.mask = None
@@ -136,10 +135,8 @@ class Run:
         if self.image is not None:
             return self.image
         if self.settings.reference == MEAN:
-            return motion_gain.own_mean(clip, min(1, self.apart))
-        if self.apart and self.kept < 2:
-            return motion_gain.own_start(clip, self.apart)
-        return motion_gain.own_frame(clip, max(0, self.kept - 1))  # of several kept frames the last: motion goes on from it
+            return motion_gain.own_mean(clip, int(self.apart))
+        return motion_gain.own_frame(clip, max(int(self.apart), self.kept - 1))  # of several kept frames the last: motion goes on from it
 
     def clip(self, video):
         """The host's latents -> [B, T, C, h, w]; frames that are a batch may be those of several clips."""
@@ -188,15 +185,17 @@ class Run:
         """What this run does, in words."""
         gains = [(sigma, self.gain(sigma)) for sigma in sigmas.tolist()[:-1]]
         acting = [(sigma, g) for sigma, g in gains if g != 1]
+        if not acting and self.settings.curve is not None:
+            return "nothing to do here: the curve proves no lack of motion at the levels of this run"
         if not acting:
             return f"nothing to do here: this sampler begins at sigma {float(sigmas[0]):.4g}, below the levels of the gain"
         most = max((g for _, g in acting), key=lambda g: abs(g - 1))
         return f"motion x {most:.3g} at {len(acting)} of {len(gains)} steps, down to sigma {acting[-1][0]:.4g}"
 
 
-def pictures_apart(family):
-    """How many pictures a later latent holds where the first one holds a single picture of its own kind; 0 where all are alike."""
-    return APART.get(family.space, APART_BY_DEFAULT if family.key == "unknown" else 0)
+def first_apart(family):
+    """Whether the first latent frame is of another kind than the rest; of a code that this pack does not know, too."""
+    return family.space in FIRST_APART or family.key == "unknown"
 
 
 def leading(mask):
@@ -228,11 +227,11 @@ class CILMotionGain(io.ComfyNode):
                 io.Combo.Input("end_as", options=[SIGNAL_TO_NOISE, FRACTION, SIGMA], default=SIGNAL_TO_NOISE, tooltip="How `end` is meant. signal to noise: of the whole picture, signal / noise x the square root of its latent cells; the same for every model and size. fraction: M / T, 1 = the ordinary start. sigma: the noise level itself."),
                 io.Float.Input("end", default=3.2, min=0.0, max=20000.0, step=0.01, tooltip="The noise level down to which the gain acts; below it the prediction stays as it is. signal to noise: higher acts longer; 3.2 is sigma 5 of the demo model, about 30 of SVD at 1024 x 576, the first 7 of 40 steps of Wan 2.1 at 832 x 480 with shift 5. As a fraction or sigma: lower acts longer, 0 to the end. Longer: stronger, and harder on the picture."),
                 io.Combo.Input("shape", options=list(motion_gain.SHAPES), default="constant", tooltip="constant: the full gain down to `end`, then none. smooth: it falls to 1 around `end`, over a factor of 4 in signal to noise. Not used while a curve is connected."),
-                io.Combo.Input("reference", options=[OWN, IMAGE, MEAN], default=OWN, tooltip="The still clip from which motion is counted. own first frame: of the prediction itself (for Wan and other models whose first latent is of its own kind, worked out from the next two). image: the conditional image's latents, or `still`. mean over time: motion about the middle of the clip, for text-to-video models."),
+                io.Combo.Input("reference", options=[OWN, IMAGE, MEAN], default=OWN, tooltip="The still clip from which motion is counted. own first frame: of the prediction itself (its second latent for Wan and others whose first latent is of its own kind). image: the conditional image's latents, or `still`. mean over time: motion about the middle of the clip, for text-to-video models."),
                 io.Combo.Input("protect", options=list(motion_gain.PROTECTED), default=motion_gain.NOTHING, tooltip="What is not multiplied along with the motion: changes of brightness and colour, or of contrast too, over the whole frame. nothing: everything is."),
                 io.Float.Input("curve_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="Only with a curve: how much of the measured lack is given back. 1 = as measured, 0 = nothing, to the bit, 1.5 = half more."),
                 io.Latent.Input("still", optional=True, tooltip="For reference 'image': the picture, repeated to all frames of the clip and encoded with the model's VAE. Needed for Wan, Hunyuan 1.5 and Cosmos; others find the image themselves."),
-                io.String.Input("curve", optional=True, force_input=True, tooltip="The report of Leakage Probe: the gain follows its measured curve, level by level, instead of gain, end and shape."),
+                io.String.Input("curve", optional=True, force_input=True, tooltip="The curve of Leakage Probe (its report will do): the gain follows its measured curve, level by level, instead of gain, end and shape."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the gain on it; with gain 1 the model as it came.")],
             hidden=[io.Hidden.unique_id],

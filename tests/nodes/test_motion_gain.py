@@ -151,8 +151,8 @@ def test_a_leak_towards_another_still_than_the_first_frame_wants_the_image(exact
 EVERY = list(family_models.TINY)
 GAIN = 1.5
 KEPT = {"Wan 2.2 5B": [0], "Hunyuan I2V replace": [0], "LTXV": [0], "LTXV guide": [4], "Cosmos": [0], "Cosmos Predict2": [0]}
-# pictures in a later latent, where the first one is of its own kind; read in the host's encoders, see test_still_clips_in_the_hosts_codes
-PICTURES = {**{name: 4 for name in EVERY if name.startswith("Wan") or name in ("Hunyuan 1.5 I2V", "Cosmos Predict2")}, "Cosmos": 8}
+# the first latent is of its own kind: read in the host's encoders, see test_still_clips_in_the_hosts_codes
+APART = {name for name in EVERY if name.startswith("Wan")} | {"Hunyuan 1.5 I2V", "Cosmos", "Cosmos Predict2"}
 
 
 class Handed:
@@ -187,16 +187,16 @@ def clips(x):
 
 def expected(name, model, latent, d, gain=GAIN):
     """F + g (D - F) by hand; kept frames, and a first latent of its own kind, as they are."""
-    d, kept, n = clips(d).double(), KEPT.get(name, []), PICTURES.get(name)
-    if n:
-        still = d[:, 1:2] - (n + 1) / (2 * n) * (d[:, 2:3] - d[:, 1:2])
+    d, kept = clips(d).double(), KEPT.get(name, [])
+    if name in APART:
+        still = d[:, 1:2]
     elif kept == [0]:
         still = clips(model.get_model_object("process_latent_in")(latent["samples"]))[:, :1].double()
     else:
         still = d[:, :1]
     out = still + gain * (d - still)
     out[:, kept] = d[:, kept]
-    if n:
+    if name in APART:
         out[:, 0] = d[:, 0]
     return out
 
@@ -228,6 +228,7 @@ def test_above_the_levels_and_at_gain_1_of_a_curve_nothing_changes_to_the_bit(mo
     assert "nothing to do here" in said[-1]
     flat = json.dumps({"sigma": [0.9, 0.1], "slope": [1.0, 0.7]})
     assert torch.equal(ksampler(gained(model, curve=flat), positive, negative, latent), plain)
+    assert "the curve proves no lack" in said[-1]
 
 
 def test_below_1_it_calms(models):
