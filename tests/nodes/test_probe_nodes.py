@@ -111,7 +111,7 @@ def test_one_step_predictions_are_the_hosts_own(demos, clip):
     take = lambda m, noise, sigmas, extra_args=None, callback=None, disable=None: spy.setdefault("d", m(x, torch.full((12,), 30.0), **extra_args))
     with torch.inference_mode():
         guider.sample(torch.zeros_like(x), samples, comfy.samplers.KSAMPLER(take), torch.tensor([30.0, 0.0]), disable_pbar=True, seed=0)
-    assert torch.allclose(found.predictions[0], spy["d"], atol=1e-4)
+    assert torch.allclose(found.predictions[0].float(), spy["d"], rtol=1e-3, atol=1e-3)  # kept for the sheet in half precision
 
 
 def test_patches_act(demos, encoded):

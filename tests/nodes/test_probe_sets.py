@@ -13,12 +13,14 @@ import pytest
 import torch
 from cil_pack.cil import calibration, prepared, probe, training
 from cil_pack.cil.training import Clip
-from cil_pack.demo import latents, model
+from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import calibrate
+from cil_pack.nodes.demo_clips import DemoClips
+from cil_pack.nodes.host.latents import clip_latents
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.motion import DIS
-from cil_pack.nodes.probe import FROZEN, LeakageProbe
-from cil_pack.nodes.training.conditions import adapter_of
+from cil_pack.nodes.probe import FROZEN, LeakageProbe, check_picture
+from cil_pack.nodes.training.conditions import Encoders, adapter_of
 from cil_pack.nodes.training.model import Denoiser
 
 FRAMES, SIDE = 6, 8
@@ -219,6 +221,36 @@ def test_bad_sets_are_refused_in_words(world, clips):
         probed(family_models.model("Mochi"), other)
     with pytest.raises(ValueError, match="0 <= from < to <= 1"):
         probed(patcher, clips, from_fraction=0.9, to_fraction=0.2)
+
+
+def test_conditioning_of_another_length_size_or_picture_is_refused():
+    """Of a family whose image has a time of its own; before the model is asked anything."""
+    wan = family_models.model("Wan 2.1 I2V")
+    clip = lvdm_weights.draw((1, 16, 3, 4, 6), 0)
+    made_from = lambda image: [[None, {"concat_latent_image": image}]]
+    first = torch.cat([clip[:, :, :1], torch.zeros(1, 16, 2, 4, 6)], 2)
+    check_picture(wan, made_from(first), clip)
+    check_picture(wan, [[None, {}]], clip)
+    for image, message in (
+        (first[:, :, :2], "made for 2 frames of latents, but the clip has 3"),
+        (first[..., :4], "made for latents of 4 x 4 cells, but the clip has latents of 6 x 4"),
+        (lvdm_weights.draw((1, 16, 3, 4, 6), 1), "made from another picture"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_picture(wan, made_from(image), clip)
+
+
+def test_demo_clips_are_what_prepare_clips_makes_of_their_frames():
+    patcher, clip_vision, vae = model.load("healthy")
+    with torch.inference_mode():
+        clips = DemoClips.PREPARE_CLASS_CLONE(None).execute(clip_vision, 3, 1).args[0]
+        pixels = scenes.render(clips.scenes[1:2])[0].movedim(1, -1)
+        adapter, clip = adapter_of(patcher), clips[1]
+        seen = adapter.encode(pixels, Encoders(vae, clip_vision))
+        assert torch.allclose(clip.latents, clip_latents(vae, patcher.get_model_object("process_latent_in"), pixels), atol=1e-3)
+        assert torch.allclose(clip.image, seen["image"], atol=1e-2) and torch.allclose(clip.embed, seen["embed"], atol=1e-5)
+    assert len(clips) == 3 and clip.motion == float(clips.scenes.bucket[1]) and clips.shape == tuple(clip.latents.shape)
+    assert calibrate.checked_adapter(patcher, clips, 0).name == "SVD"
 
 
 # ---- the command ----------------------------------------------------------------------
