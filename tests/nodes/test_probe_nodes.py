@@ -170,7 +170,7 @@ def test_without_a_vae_there_is_a_note_instead_of_a_sheet(demos, encoded):
     assert sheet.shape[1] < 120 and report["flow"] is None
 
 
-def test_it_stops_on_cancel(demos, clip, monkeypatch):
+def test_it_stops_on_cancel(demos, encoded, monkeypatch):
     stop = comfy.model_management.InterruptProcessingException
 
     def interrupted():
@@ -178,7 +178,7 @@ def test_it_stops_on_cancel(demos, clip, monkeypatch):
 
     monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
     with pytest.raises(stop):
-        probe(demos["healthy"], latent={"samples": torch.rand(12, 4, 16, 16)})
+        probe(demos["healthy"], latent=encoded)
 
 
 def still_clip(clip):
