@@ -12,7 +12,7 @@ import comfy.samplers
 
 from ..cil import adaptive_low_pass as alg
 from ..cil.low_pass import FILTERS, NEUTRAL
-from .condition import ImageCondition, Step, sources
+from .condition import ConditionChange, ConditionPatcher, sources
 from .host.calls import STEPS, TIME, elapsed, marked
 from .host.models import cloned, model_family
 from .host.notes import say
@@ -64,7 +64,7 @@ class Guidance:
             return None
         run.levels.add(sigma)
         strength = alg.weakened(self.filter, self.strength, weight)
-        return Step(lambda y, shared: FILTERS[self.filter](y, strength), everywhere=True)
+        return ConditionChange(lambda y, shared: FILTERS[self.filter](y, strength), everywhere=True)
 
     def progress(self, model, sigma, sigmas):
         """0 at the beginning, 1 at the end."""
@@ -73,10 +73,10 @@ class Guidance:
         return alg.step_progress(sigmas, sigma)
 
 
-class FilteredCalls(ImageCondition):
+class FilteredCalls(ConditionPatcher):
     """Wraps the host's APPLY_MODEL: changes the image in the calls that `Guidance.predict` has marked."""
 
-    def step(self, base, sigma, transformer_options):
+    def change(self, base, sigma, transformer_options):
         return transformer_options.get(FILTERED)
 
 

@@ -1,6 +1,6 @@
 """The conditional image inside the model call, handed to a function that changes it.
 
-`ImageCondition` finds the image wherever the family's network takes it (families.py) and
+`ConditionPatcher` finds the image wherever the family's network takes it (families.py) and
 replaces it by what a `Change` makes of it. Nothing else is touched: mask channels, control
 channels, padding frames and the image-free unconditional rows stay bit for bit.
 """
@@ -16,17 +16,18 @@ from .families import channels
 from .host.latents import packed, unpacked
 from .host.models import cloned
 from .host.sampling import Sampling
+from .lvdm.unet import CHANGE_OF_TOKENS
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
 
 
 @dataclass(frozen=True)
-class Step:
+class ConditionChange:
     """What happens to the image at one noise level.
 
     image(y, shared): latents y -> latents; along the dimensions `shared` y is one image.
-    tokens(y, shared): the same for image tokens; None leaves them.
+    tokens(y, shared): the same for image tokens, as cross-attention sees them; None leaves them.
     level: what to tell a model that can be told the level of noise on its image, or None.
     everywhere: the frames that only fill up are changed too, as long as they stand beside the video.
     """
@@ -37,61 +38,73 @@ class Step:
     everywhere: bool = False
 
 
-class ImageCondition:
-    """Wraps the host's APPLY_MODEL. at(sigma, time) -> the Step there, or None to leave the call alone.
+class ConditionPatcher:
+    """Wraps the host's APPLY_MODEL. at(sigma, time) -> the ConditionChange there, or None to leave the call alone.
 
-    time is the noise level as a fraction of T, in [0, 1].
+    time_of(sampling, sigma): the noise level as a time in [0, 1]; by default as a fraction of T.
     """
 
-    def __init__(self, family, at):
-        self.family, self.at = family, at
+    def __init__(self, family, at: Callable, time_of: Callable = Sampling.fraction):
+        self.family, self.at, self.time_of = family, at, time_of
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         base, sigma = executor.class_obj, float(t.flatten()[0])
-        step = self.step(base, sigma, transformer_options)
-        if step is not None:
-            call = Call(base, self.family.image, step, len(transformer_options.get("cond_or_uncond", [0])))
+        change = self.change(base, sigma, transformer_options)
+        if change is not None:
+            call = ModelCall(base, self.family.image, change, len(transformer_options.get("cond_or_uncond", [0])))
             inputs = {**kwargs, "c_concat": c_concat, "c_crossattn": c_crossattn}
-            x = call.kept(x, t, inputs)
-            inputs = call.told(call.changed(inputs))
+            x = call.with_kept_frames(x, t, inputs)
+            transformer_options = call.with_resampled_tokens(transformer_options, inputs)
+            inputs = call.with_level(call.with_image(inputs))
             c_concat, c_crossattn = inputs.pop("c_concat"), inputs.pop("c_crossattn")
             kwargs = inputs
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
-    def step(self, base, sigma, transformer_options):
-        """The Step of this call, or None."""
-        return self.at(sigma, Sampling(base.model_sampling).fraction(sigma))
+    def change(self, base, sigma, transformer_options) -> ConditionChange | None:
+        """What happens to the image in this call, or None."""
+        return self.at(sigma, self.time_of(Sampling(base.model_sampling), sigma))
 
 
-class Call:
+class ModelCall:
     """One call of the model. rows: how many conditionings the host has put into the batch, one after another."""
 
-    def __init__(self, base, image, step, rows):
-        self.base, self.image, self.step, self.rows = base, image, step, rows
+    def __init__(self, base, image, change, rows):
+        self.base, self.image, self.change, self.rows = base, image, change, rows
         self.latent_channels = base.latent_format.latent_channels
 
-    def changed(self, inputs):
+    def with_image(self, inputs):
         """The inputs of the network with the image in them changed; a new dict."""
         out, places = dict(inputs), {"c_concat": self.image.layouts}
         places |= {name: (layout,) for name, layout in self.image.tensors.items()}
         for name, layouts in places.items():
             if out.get(name) is not None:
                 out[name] = self._in_layout(out[name], layouts)
-        for name in self.image.tokens if self.step.tokens else ():
+        for name in self.image.tokens if self.change.tokens and not self.image.resampled else ():
             if out.get(name) is not None:
-                where = out[name].abs().amax((-2, -1), keepdim=True) > 0
-                out[name] = self._where(where, out[name], self.step.tokens, (0,))
+                out[name] = self._where(_not_empty(out[name]), out[name], self.change.tokens, (0,))
         return out
+
+    def with_resampled_tokens(self, transformer_options, inputs):
+        """The options with the change of tokens for a network whose own resampler makes them of the image encoder's."""
+        seen = next((inputs[name] for name in self.image.tokens if inputs.get(name) is not None), None)
+        if not self.image.resampled or self.change.tokens is None or seen is None:
+            return transformer_options
+        where = _not_empty(seen)  # [rows, or rows x frames, 1, 1]
+
+        def change(tokens):
+            return self._where(where[:: len(where) // len(tokens)], tokens, self.change.tokens, (0,))
+
+        return {**transformer_options, CHANGE_OF_TOKENS: change}
 
     def _in_layout(self, tensor, layouts):
         """The image channels of [rows, channels, (frames,) h, w] changed, where the image is given."""
         dim = -3 if tensor.ndim == 4 else -4
-        parts = parts_of(layouts, tensor.shape[dim], self.latent_channels)
+        parts = layout_parts(layouts, tensor.shape[dim], self.latent_channels)
         if "image" not in parts:
             return tensor
         image = tensor.narrow(dim, *parts["image"])
-        where = image.new_ones((1,) * image.ndim, dtype=torch.bool) if self.step.everywhere else given(tensor, parts, dim)
-        changed = self._where(where, image, self.step.image, self._shared(tensor.ndim))
+        where = image.new_ones((1,) * image.ndim, dtype=torch.bool) if self.change.everywhere else image_mask(tensor, parts, dim)
+        changed = self._where(where, image, self.change.image, self._shared(tensor.ndim))
         first, count = parts["image"]
         after = tensor.narrow(dim, first + count, tensor.shape[dim] - first - count)
         return torch.cat([tensor.narrow(dim, 0, first), changed, after], dim)
@@ -107,7 +120,7 @@ class Call:
         rows = self.rows if y.shape[0] % self.rows == 0 else 1
         return torch.where(where, torch.cat([change(part, shared) for part in y.chunk(rows)]), y)
 
-    def kept(self, x, t, inputs):
+    def with_kept_frames(self, x, t, inputs):
         """x with the frames changed in which sampling keeps the image.
 
         The host shows the network a kept frame scaled by a factor that its scale_latent_inpaint
@@ -116,15 +129,15 @@ class Call:
         shapes = inputs.get("latent_shapes")
         if shapes is not None and len(shapes) > 1:  # sound beside the video, in one flat tensor
             video, *rest = unpacked(x, shapes)
-            return packed([self.kept(video, t, {**inputs, "latent_shapes": None}), *rest])
-        where = self._kept_where(x, inputs)
+            return packed([self.with_kept_frames(video, t, {**inputs, "latent_shapes": None}), *rest])
+        where = self._kept_mask(x, inputs)
         if where is None:
             return x
         one = x.new_ones((1,) * x.ndim)
         factor = self.base.scale_latent_inpaint(x=one, sigma=t[:1], noise=0 * one, latent_image=one)
-        return self._where(where, x, lambda y, shared: self.step.image(y / factor, shared) * factor, ())
+        return self._where(where, x, lambda y, shared: self.change.image(y / factor, shared) * factor, ())
 
-    def _kept_where(self, x, inputs):
+    def _kept_mask(self, x, inputs):
         """1 where x holds a kept frame: broadcasts to x; None where there is none to be seen."""
         if self.image.kept is None or x.ndim != 5:
             return None
@@ -135,25 +148,25 @@ class Call:
             return (torch.arange(x.shape[2], device=x.device) == 0).view(1, 1, -1, 1, 1)
         if self.image.kept == "denoise_mask":
             return (told < SOME).to(x.device)
-        parts = parts_of(self.image.layouts, told.shape[1], self.latent_channels)
+        parts = layout_parts(self.image.layouts, told.shape[1], self.latent_channels)
         return (told.narrow(1, *parts["mask"]) > 1 - SOME).to(x.device) if "mask" in parts else None
 
-    def told(self, inputs):
+    def with_level(self, inputs):
         """The inputs with the level written where the family reads it."""
         y = inputs.get("y")
-        if self.step.level is None or self.image.level is None or y is None:
+        if self.change.level is None or self.image.level is None or y is None:
             return inputs
         first, last = self.image.level
-        embedded = self.base.embedder(torch.tensor([self.step.level])).to(y).expand(y.shape[0], -1)
+        embedded = self.base.embedder(torch.tensor([self.change.level])).to(y).expand(y.shape[0], -1)
         return {**inputs, "y": torch.cat([y[:, :first], embedded, y[:, last:]], 1)}
 
 
-def parts_of(layouts, width, latent_channels):
+def layout_parts(layouts, width, latent_channels):
     """The parts of the first layout that is `width` wide; none fits: {}."""
     return next(filter(None, (channels(layout, width, latent_channels) for layout in layouts)), {})
 
 
-def given(tensor, parts, dim):
+def image_mask(tensor, parts, dim):
     """Where the image is given: by the layout's mask, otherwise the frames that are not empty."""
     if "mask" in parts:
         return tensor.narrow(dim, *parts["mask"]).amax(dim, keepdim=True) > SOME
@@ -162,8 +175,13 @@ def given(tensor, parts, dim):
     return tensor.narrow(dim, *parts["image"]).abs().amax((dim, -2, -1), keepdim=True) > SOME
 
 
+def _not_empty(tokens):
+    """Which rows of [rows, tokens, width] are of an image: [rows, 1, 1] bool."""
+    return tokens.abs().amax((-2, -1), keepdim=True) > 0
+
+
 def patched(model, key, condition):
-    """A clone of the MODEL with one more ImageCondition on it."""
+    """A clone of the MODEL with one more ConditionPatcher on it."""
     out = cloned(model)
     out.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, key, condition)
     return out

@@ -23,6 +23,7 @@ class ImageInput:
         frame, when that input is there).
     repeated: every frame carries the same image, so one noise is meant for all of them.
     tokens: inputs of the network that hold tokens of the image, of shape [rows, tokens, width].
+    resampled: whether the network makes others of them first, by a resampler of this pack's (lvdm/).
     std: standard deviation of the latents that carry the image: the unit of gentle presets.
     level: the columns of the input `y` that embed the level of noise on the image, or None.
     in_model: the MODEL brings the image along, so a conditioning does not show it.
@@ -36,6 +37,7 @@ class ImageInput:
     std: float = 1.0
     level: tuple | None = None
     in_model: bool = False
+    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ DYNAMICRAFTER_EVIDENCE = "M = 0.96 T, the paper's setting for DynamiCrafter (its
 
 SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
 SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
-DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",))
-VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",))
+DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",), resampled=True)
+VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",), resampled=True)
 NATIVE_DYNAMICRAFTER = ImageInput(tensors={"cc_concat": "image"}, repeated=True, tokens=("img_emb",), in_model=True)
 PIA = ImageInput(layouts=("control1 image",), repeated=True, in_model=True)  # how alike each frame is to be, then the image
 # I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1

@@ -5,7 +5,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from ..cil.low_pass import FILTERS, NEUTRAL
-from .condition import ImageCondition, Step, patched, sources
+from .condition import ConditionChange, ConditionPatcher, patched, sources
 from .host.models import model_family
 from .host.notes import say
 
@@ -13,10 +13,10 @@ WRAPPER = "cil_low_pass"
 
 
 class LowPassed:
-    """The filter of one run: at(sigma, time) -> the Step of ImageCondition inside the interval, None outside."""
+    """The filter of one run: at(sigma, time) -> the ConditionChange of ConditionPatcher inside the interval, None outside."""
 
     def __init__(self, kind, strength, start, end):
-        self.step = Step(partial(filtered, FILTERS[kind], strength))
+        self.step = ConditionChange(partial(filtered, FILTERS[kind], strength))
         self.start, self.end = start, end
 
     def at(self, sigma, time):
@@ -25,7 +25,7 @@ class LowPassed:
 
 
 def filtered(low_pass, strength, y, shared):
-    """`low_pass` in the signature of Step.image; each frame is filtered by itself."""
+    """`low_pass` in the signature of ConditionChange.image; each frame is filtered by itself."""
     return low_pass(y, strength)
 
 
@@ -70,7 +70,7 @@ class LowPassCondition(io.ComfyNode):
         else:
             say(cls.hidden.unique_id, f"nothing to do for {family.key}: this pack finds no image to filter in this conditioning")
         run = LowPassed(filter, strength, start_at, end_at)
-        return io.NodeOutput(patched(model, WRAPPER, ImageCondition(family, run.at)), positive, negative)
+        return io.NodeOutput(patched(model, WRAPPER, ConditionPatcher(family, run.at)), positive, negative)
 
 
 NODES = [LowPassCondition]

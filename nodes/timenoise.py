@@ -1,22 +1,26 @@
 """TimeNoiseCondition: noise on the conditional image while sampling (Sec. 3.2, Eq. 6)."""
 
+from functools import partial
+
 import torch
 from comfy_api.latest import io
 
 from ..cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
-from .condition import ImageCondition, Step, patched, sources
+from .condition import ConditionChange, ConditionPatcher, patched, sources
 from .host.models import model_family
 from .host.notes import say
+from .host.sampling import Sampling
 
 WRAPPER = "cil_time_noise"
 CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX = "clean", "fixed", "time-dependent", "time-dependent (median)", "constant rule", "mix"
 MODES = [CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX]
 AS_SET, GENTLE, PAPER = "as set", "gentle", "paper (fine-tuned model)"
+FRACTION, SHARE = "fraction of T", "sigma / largest sigma (authors' SVD)"
 GENTLE_SHARE = 0.1  # of the standard deviation of the image's latents; a cautious guess, not measured
 
 
 class Noised:
-    """The noise of one run: at(sigma, time) -> the Step of ImageCondition.
+    """The noise of one run: at(sigma, time) -> the ConditionChange of ConditionPatcher.
 
     The level and the noise depend on the seed and the noise level alone, so that every call
     of one step sees the same, batched or not. A fixed level is one noise for the whole run,
@@ -31,10 +35,10 @@ class Noised:
         level = self.level(sigma, time)
         mixed = mix_noise if self.mode == MIX else add_noise
 
-        def change(y, shared):
-            return mixed(y, level, self.eps(y, shared, sigma))
+        def change(purpose, y, shared):
+            return mixed(y, level, self.eps(purpose, y, shared, sigma))
 
-        return Step(change, change if self.tokens else None, level if self.tell else None)
+        return ConditionChange(partial(change, "image"), partial(change, "tokens") if self.tokens else None, level if self.tell else None)
 
     def level(self, sigma, time):
         """beta_s at one step."""
@@ -46,13 +50,18 @@ class Noised:
             return self.noise.constant(time)
         return float(self.noise.sample(torch.tensor([time]), generator_for(self.seed, "level", sigma)))
 
-    def eps(self, y, shared, sigma):
-        """Unit noise like y, one for all along the dimensions `shared`."""
+    def eps(self, purpose, y, shared, sigma):
+        """Unit noise like y, one for all along the dimensions `shared`; latents ("image") and "tokens" are drawn independently."""
         shape = list(y.shape)
         for dim in shared:
             shape[dim] = 1
-        key = (self.seed, "image") if self.mode == FIXED else (self.seed, "image", sigma)
+        key = (self.seed, purpose) if self.mode == FIXED else (self.seed, purpose, sigma)
         return torch.randn(shape, generator=generator_for(*key)).to(y)
+
+
+def share_of_largest(sampling, sigma: float) -> float:
+    """SVD's time in the paper and in the authors' training, sigma / 700."""
+    return min(sigma / sampling.sigma_max, 1.0)
 
 
 def settings(family, mode, preset, level, a):
@@ -89,8 +98,9 @@ class TimeNoiseCondition(io.ComfyNode):
                 io.Float.Input("level", default=0.1, min=0.0, max=1000.0, step=0.01, tooltip="Noise on the image, as a standard deviation in the units of the latents that carry it: SVD's spread by about 5, all others' by about 1. 0 changes nothing. fixed: the level itself; other modes: the largest level, beta_m. Higher: more motion, less likeness to the image. Only with preset 'as set'."),
                 io.Float.Input("a", default=5.0, min=0.01, max=100.0, step=0.01, tooltip="How late the level rises with time, in the time-dependent modes; 5 in the paper. Smaller: more noise at middle steps too. Not used by mode fixed."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="Seed of the noise and of the drawn levels. The same seed gives the same noise at the same noise levels."),
-                io.Boolean.Input("image_tokens", default=False, tooltip="On: noise on the image tokens too (CLIP vision), where the model has them; they get the same level. Off: the image latents alone."),
+                io.Boolean.Input("image_tokens", default=False, tooltip="On: noise on the image tokens too (CLIP vision), where the model has them; they get the same level and a noise of their own. For DynamiCrafter and VideoCrafter1 on what their resampler makes of them, as the authors have it. Off: the image latents alone."),
                 io.Boolean.Input("tell_model", default=True, tooltip="On: a model that can be told how noisy its image is (SVD's augmentation level) is told. Off: the augmentation level of the conditioning stays."),
+                io.Combo.Input("time", options=[FRACTION, SHARE], default=FRACTION, optional=True, tooltip="What the time-dependent modes take for the time t. fraction of T: how far a step lies up the model's schedule, for SVD in ln sigma; the levels then rise over the whole run. sigma / largest sigma: for SVD tuned by the authors' code, which takes sigma / 700, so that t is near 0 in all but the first steps and the levels stay low (at sigma 100 and level 100 a median of 27 instead of 47)."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model that sees the noised image. With mode clean or level 0: the model as it came."),
@@ -101,14 +111,18 @@ class TimeNoiseCondition(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, mode, preset, level, a, seed, image_tokens, tell_model):
+    def execute(cls, model, positive, negative, mode, preset, level, a, seed, image_tokens, tell_model, time=FRACTION):
         family = model_family(model)
         noise = settings(family, mode, preset, level, a)
-        say(cls.hidden.unique_id, described(family, positive, mode, noise, image_tokens, tell_model))
+        text = described(family, positive, mode, noise, image_tokens, tell_model)
+        if time == SHARE and noise is not None and mode == FIXED:
+            text += "\ntime does nothing: the level is fixed"
+        say(cls.hidden.unique_id, text)
         if noise is None:
             return io.NodeOutput(model, positive, negative)
         run = Noised(mode, noise, seed, image_tokens, tell_model)
-        return io.NodeOutput(patched(model, WRAPPER, ImageCondition(family, run.at)), positive, negative)
+        time_of = share_of_largest if time == SHARE else Sampling.fraction
+        return io.NodeOutput(patched(model, WRAPPER, ConditionPatcher(family, run.at, time_of)), positive, negative)
 
 
 def described(family, positive, mode, noise, image_tokens, tell_model):

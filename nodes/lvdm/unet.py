@@ -17,6 +17,7 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from .resampler import Resampler
 
 IMAGE_TOKENS = "cil_image_tokens"  # in transformer_options: how many tokens at the context's end are the picture's
+CHANGE_OF_TOKENS = "cil_change_of_image_tokens"  # in transformer_options: what is done to the resampler's output
 INIT_HEADS = 8  # of the temporal layer after the first convolution, whatever the width
 
 
@@ -190,13 +191,15 @@ class LVDMUNet(nn.Module):
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, y, control, transformer_options, **kwargs)
 
-    def image_tokens(self, clip_fea, frames):
+    def image_tokens(self, clip_fea, frames, change=None):
         """[b, tokens, d] of CLIP -> [b * frames, n, context_dim]: each frame's own tokens, or all of them.
 
         The queries are of 16 frames (DynamiCrafter) or shared (VideoCrafter1). With another
         number of frames each frame looks at all of them, as the released code has it.
+        change: what is done to the resampler's output, [b, queries, context_dim] -> the same.
         """
         tokens = self.image_proj_model(clip_fea)
+        tokens = tokens if change is None else change(tokens)
         b, n, c = tokens.shape
         if n == 16 * frames:
             return tokens.reshape(b * frames, 16, c)
@@ -214,7 +217,7 @@ class LVDMUNet(nn.Module):
                 values = values if isinstance(values, tuple) else (values,)
             return values if len(values) > 1 else values[0]
 
-        picture = self.image_tokens(clip_fea[::frames], frames)
+        picture = self.image_tokens(clip_fea[::frames], frames, options.get(CHANGE_OF_TOKENS))
         options[IMAGE_TOKENS] = picture.shape[1]
         context = torch.cat([context, picture.to(context)], dim=1)
         embed = lambda values: timestep_embedding(values, self.model_channels).to(x.dtype)

@@ -174,7 +174,7 @@ def test_time_noise_is_on_the_image_with_the_stated_level_and_on_nothing_else(ki
 def test_time_noise_on_the_native_image_tokens():
     model = foreign.native_dynamicrafter()
     (_, plain), (_, seen) = sample(model, 1), sample(noised(model, tokens=True), 1)
-    eps = torch.randn(1, 16, 8, generator=generator_for(SEED, "image"))
+    eps = torch.randn(1, 16, 8, generator=generator_for(SEED, "tokens"))
     for before, after in zip(plain, seen):
         assert torch.allclose(after["img_emb"], before["img_emb"] + LEVEL * eps, atol=1e-6)
 

@@ -1,5 +1,7 @@
 """TimeNoiseCondition: what the network of every family sees, channel by channel and frame by frame."""
 
+from types import SimpleNamespace
+
 import lvdm_tiny
 import pytest
 import torch
@@ -7,7 +9,7 @@ from cil_pack.cil.timenoise import TimeNoise, generator_for
 from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
-from cil_pack.nodes.timenoise import AS_SET, CLEAN, CONSTANT, DRAWN, FIXED, GENTLE, MEDIAN, MIX, PAPER, TimeNoiseCondition
+from cil_pack.nodes.timenoise import AS_SET, CLEAN, CONSTANT, DRAWN, FIXED, FRACTION, GENTLE, MEDIAN, MIX, PAPER, SHARE, TimeNoiseCondition, share_of_largest
 from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
 
 SEED, LEVEL = 11, 0.3
@@ -163,10 +165,48 @@ def test_image_tokens_are_noised_when_asked(models, name, key):
     _, plain = sample(model, positive, negative, latent, steps=1)
     _, seen = sample(out, positive, negative, latent, steps=1)
     before, after = plain.of(key, 0), seen.of(key, 0)
-    eps = torch.randn((1, *before.shape[1:]), generator=generator_for(SEED, "image"))
+    eps = torch.randn((1, *before.shape[1:]), generator=generator_for(SEED, "tokens"))
     assert torch.allclose(after, before + LEVEL * eps, atol=1e-5)
     if name == "SVD":  # the negative's token is zero: it stays
         assert torch.equal(seen.of(key, 1), plain.of(key, 1))
+
+
+@pytest.mark.parametrize("variant", ["DynamiCrafter 512", "VideoCrafter1 512"])
+def test_lvdms_tokens_are_noised_behind_the_resampler(variant):
+    """One noise of their own, on what cross-attention sees; the resampler is given the clean picture."""
+    model, (positive, negative, latent) = lvdm_tiny.model(variant), lvdm_tiny.picture_conditioning()
+    out, _, _ = noised(model, positive, negative, tokens=True)
+    images, _, _ = noised(model, positive, negative)  # the latents' noise alone, where the model has latents of it
+    resampler, given, level = model.model.diffusion_model.image_proj_model, [], [0.0]
+
+    def by_hand(module, args, tokens):
+        given.append(args[0].clone())
+        return tokens + level[0] * torch.randn((1, *tokens.shape[1:]), generator=generator_for(SEED, "tokens"))
+
+    hook = resampler.register_forward_hook(by_hand)
+    try:
+        result = sample(out, positive, negative, latent, steps=1)[0]
+        clean = given[-1]
+        level[0] = LEVEL
+        expected = sample(images, positive, negative, latent, steps=1)[0]
+    finally:
+        hook.remove()
+    assert torch.equal(clean, given[-1])
+    assert torch.allclose(result, expected, atol=1e-5) and not torch.allclose(result, sample(images, positive, negative, latent, steps=1)[0], atol=1e-4)
+
+
+def test_svds_time_as_the_authors_take_it(models):
+    """sigma / 700: at sigma 100 a median of 27 for beta_m 100, by the fraction of ln sigma 47."""
+    model = models("SVD")[0]
+    sampling, noise = Sampling.of(model), TimeNoise(100.0)
+    assert noise.median(share_of_largest(sampling, 100.0)) == pytest.approx(26.9, abs=0.1)
+    assert noise.median(sampling.fraction(100.0)) == pytest.approx(47, abs=0.5)
+    levels = []
+    for time in (FRACTION, SHARE):
+        out = TimeNoiseCondition.PREPARE_CLASS_CLONE(None).execute(*models("SVD")[:3], MEDIAN, AS_SET, 0.8, 5.0, SEED, False, True, time).args[0]
+        patcher = next(iter(out.wrappers["apply_model"].values()))[0]
+        levels.append(patcher.change(SimpleNamespace(model_sampling=model.get_model_object("model_sampling")), 100.0, {}).level)
+    assert levels == pytest.approx([TimeNoise(0.8).median(sampling.fraction(100.0)), TimeNoise(0.8).median(1 / 7)])
 
 
 @pytest.mark.parametrize("name", ["Wan 2.2 5B", "Hunyuan I2V replace", "LTXV", "LTXV guide", "Cosmos", "Cosmos Predict2"])
