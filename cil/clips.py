@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from .files import displayed, read_text
+from .sources import SUFFIXES, find, inside, regular
 
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ogv", ".wmv", ".flv", ".gif"}
+__all__ = ["SUFFIXES", "ClipSpec", "Draw", "Unreadable", "caption", "captions", "digest", "find", "listing", "read", "stamp", "unquoted"]
 LARGEST = 1 << 27  # pixels of a frame
 EXTREME = 8  # sides of a frame that are longer than this, in those of the clip, are cropped before it is resized
+# what a file may be and open: its own demuxer alone, so no playlist that leads to other files or to the net
+FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegvideo,mpegts,h264,hevc,m4v,ogg,asf,flv,gif"
+CLOSED = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
 
 @dataclass(frozen=True)
@@ -56,33 +60,20 @@ def unquoted(typed: str) -> str:
     return typed[1:-1].strip() if len(typed) > 1 and typed[0] == typed[-1] and typed[0] in "\"'" else typed
 
 
-def find(source: str | Path) -> list[Path]:
-    """Video files of a folder (and below), or of a text file that lists one path a line -> sorted paths."""
-    source = Path(source)
-    if source.is_dir():
-        found = [p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-        # by their name below the folder, so that the same data in another place give the same clips
-        return sorted(found, key=lambda p: p.relative_to(source).as_posix())
-    if source.suffix.lower() in SUFFIXES and source.is_file():
-        raise ValueError(f"{displayed(source)} is one video: give the folder that it lies in, or a text file with one path a line")
-    if source.is_file():
-        lines = read_text(source, most=1 << 26).splitlines()
-        return [source.parent / line.strip() for line in lines if line.strip()]
-    raise ValueError(f"there is no folder or list of videos at {source}")
-
-
-def caption(path: Path) -> str | None:
-    """The text beside a video, in a .txt file of its name, or None where there is none. Raises ValueError with its name."""
+def caption(path: Path, roots: Iterable[Path] | None = None) -> str | None:
+    """The text beside a video, in a .txt file of its name, or None where there is none. roots: as in `find`. Raises ValueError with its name."""
     file = Path(path).with_suffix(".txt")
-    return read_text(file).strip() if file.is_file() else None
+    if roots is not None and not inside(file, roots):
+        raise ValueError(f"{displayed(file)} is a link that leads outside the folders from which a graph may read clips")
+    return read_text(file).strip() if regular(file) else None
 
 
-def captions(paths: Iterable[Path]) -> dict[Path, str | None]:
+def captions(paths: Iterable[Path], roots: Iterable[Path] | None = None) -> dict[Path, str | None]:
     """The captions of all videos. Raises ValueError that names the files that cannot be read."""
     found, bad = {}, []
     for path in paths:
         try:
-            found[path] = caption(path)
+            found[path] = caption(path, roots)
         except ValueError as error:
             bad.append(str(error))
     if bad:
@@ -104,10 +95,10 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def listing(source: str | Path) -> str | None:
-    """A short name for all files of a source and what is in them now; None where there are none."""
+def listing(source: str | Path, roots: Iterable[Path] | None = None) -> str | None:
+    """A short name for all files of a source and what is in them now; None where there are none. roots: as in `find`."""
     try:
-        return digest(f"{path} {stamp(path)} {stamp(path.with_suffix('.txt'))}" for path in find(source))
+        return digest(f"{path} {stamp(path)} {stamp(path.with_suffix('.txt'))}" for path in find(source, roots))
     except (OSError, ValueError):
         return None
 
@@ -128,13 +119,17 @@ def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
     """
     av = _av()
     chance = random.Random(f"{spec.seed} {draw} {Path(path).name}".encode("utf-8", "surrogateescape"))  # names need not be UTF-8
+    if not regular(path):
+        raise Unreadable("is no regular file")
     try:
-        with av.open(str(path)) as container:
+        with open(path, "rb") as file, av.open(file, container_options=CLOSED) as container:
             if not container.streams.video:
                 raise Unreadable("has no pictures in it")
             frames = _frames_at(container, spec, chance)
     except Unreadable:
         raise
+    except av.error.ArgumentError:
+        raise Unreadable("is of a kind that is not read (a playlist, for example, which would lead to other files)") from None
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise Unreadable(f"cannot be decoded ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})") from None
     clip = torch.stack(frames)  # [T, H, W, 3]

@@ -5,6 +5,7 @@ No pickle is read here.
 """
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .files import write_safetensors
 FORMAT, VERSION = "cil-moments", 1
 AUTHORS_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")  # only ever read without executing anything
 DETAILS = ("channel", "smooth", "full")
+SPACE = r"\w[\w.+ -]{0,63}"  # a name that can be shown
 SMOOTH = 4  # `smooth` keeps a grid of at most 4 x 4 cells
 
 
@@ -39,6 +41,8 @@ class Moments:
     about: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        if not re.fullmatch(SPACE, self.space):
+            raise ValueError("the latent space of moments is a short name like 'sd' or 'wan21', but another text came")
         if self.mean.ndim != 4:
             raise ValueError(f"the mean of moments is [channels, frames, height, width], but {tuple(self.mean.shape)} came")
         if not torch.isfinite(self.mean).all():
@@ -58,8 +62,10 @@ class Moments:
 
 
 def save(moments, path):
-    """Write moments to `path`, all of it or nothing. A mean with space in it is kept in fp16."""
-    mean = moments.mean if moments.mean.numel() == moments.channels else moments.mean.half()
+    """Write moments to `path`, all of it or nothing. A mean with space in it is kept in fp16, where it fits."""
+    half = moments.mean.half()
+    small = moments.mean.numel() == moments.channels or not torch.isfinite(half).all()  # or too large for fp16
+    mean = moments.mean if small else half
     meta = {"space": moments.space, "variance": moments.variance, "count": moments.count, "about": moments.about}
     strings = {"format": FORMAT, "version": str(VERSION), "moments": json.dumps(meta, ensure_ascii=False)}
     write_safetensors({"mean": mean.contiguous()}, path, strings)

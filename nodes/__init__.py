@@ -1,9 +1,10 @@
 """The nodes: each file holds one family and lists it in NODES; host/ and families.py know the host."""
 
 from . import alg, analytic_init, demo, demo_clips, dynamicrafter, early_start, low_pass, moments, motion, motion_gain, motion_slider, probe, schedule, start_noise, sweep, timenoise, training
+from .host.inputs import checked
 
 NODES = [
-    node
+    checked(node)
     for module in (early_start, motion_gain, schedule, analytic_init, timenoise, low_pass, alg, motion_slider, start_noise, probe, sweep, motion, moments, training, dynamicrafter, demo, demo_clips)
     for node in module.NODES
 ]

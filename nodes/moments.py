@@ -15,6 +15,7 @@ from ..cil import moments as cil_moments
 from ..cil.estimate import Changed, Estimate
 from ..cil.files import check_name, claim
 from . import fingerprint, pictures
+from .host.inputs import clip_roots
 from .host.latents import clip_latents, parts_of
 from .host.models import model_family
 from .host.notes import say
@@ -90,7 +91,7 @@ class EstimateMoments(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model the moments are for: its latent space and scale are used."),
                 io.Vae.Input("vae", optional=True, tooltip="Its VAE. Needed for a folder and for images."),
-                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line. Empty: use images or latents."),
+                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: use images or latents."),
                 io.Image.Input("images", optional=True, tooltip="Frames of clips one after another; every `frames` of them are one clip."),
                 io.Latent.Input("latents", optional=True, tooltip="Latents: one clip (frames as the batch, as with SVD) or a batch of clips (5-D, as with Wan)."),
                 io.Int.Input("frames", default=spec.frames, min=1, max=512, tooltip="Frames of a clip. The paper: 16."),
@@ -122,7 +123,7 @@ class EstimateMoments(io.ComfyNode):
             raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
         process_in = model.get_model_object("process_latent_in")
         if folder:
-            items = [clips.Draw(path, 0) for path in clips.find(folder)]
+            items = [clips.Draw(path, 0) for path in clips.find(folder, clip_roots(), comfy.model_management.throw_exception_if_processing_interrupted)]
             read = lambda draw: clips.read(draw.path, spec, draw.n)
             encode = lambda clip: clip_latents(vae, process_in, clip.float() / 255)
         elif images is not None:
@@ -132,7 +133,7 @@ class EstimateMoments(io.ComfyNode):
             items, read = latent_clips(parts_of(latents["samples"])[0]), lambda clip: clip
             encode = lambda clip: process_in(clip[None])[0]
         if not items:
-            raise ValueError(f"{folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
+            raise ValueError(f"{Path(folder).name or folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
         settings = {"space": model_family(model).space, "vae_weights": fingerprint.of_encoder(vae)}
         about = {"source": f"{len(items)} clips of {Path(folder).name or given[0]}", "scale": "latents as the network sees them", "frames": frames, "height": height, "width": width, "fps": fps}
         progress = cls.progress(cls.hidden.unique_id, len(items))
@@ -157,7 +158,7 @@ class EstimateMoments(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder="", **others):
         """The host keeps a result until this changes: what is in the folder belongs to it."""
-        return clips.listing(clips.unquoted(folder)) if folder else None
+        return clips.listing(clips.unquoted(folder), clip_roots()) if folder else None
 
     @classmethod
     def from_files(cls, items, spec, settings, about, read, encode, progress):

@@ -17,6 +17,7 @@ from ...cil.files import check_name, claim
 from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
 from .. import pictures
+from ..host.inputs import clip_roots
 from ..host.notes import say
 from ..motion import flow_input
 from . import model as trainable
@@ -51,7 +52,7 @@ class PrepareClips(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to be trained: SVD's family, DynamiCrafter, VideoCrafter1, Wan 2.1 or 2.2 14B image-to-video."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line. Empty: take the prepared data set of this name as it is."),
+                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: take the prepared data set of this name as it is."),
                 io.String.Input("name", default="my_clips", tooltip="Name of the data set: a folder below output/cil/clips."),
                 io.Int.Input("frames", default=spec.frames, min=2, max=512, tooltip="Frames of a clip. The paper: 16, as DynamiCrafter and VideoCrafter1 were made for; SVD 14, SVD-XT 25, Wan 81 (always 4 n + 1)."),
                 io.Float.Input("fps", default=spec.fps, min=1.0, max=120.0, step=0.1, tooltip="Frames a second to take from a video; the model is told the same number, where it can be told. The paper: 3; Wan's own: 16."),
@@ -80,7 +81,7 @@ class PrepareClips(io.ComfyNode):
         if folder:
             spec = cil_clips.ClipSpec(frames, fps, height, width, seed, flip)
             progress = cls.progress(cls.hidden.unique_id)
-            made = prepare.prepare(model, Encoders(vae, clip_vision, clip), folder, spec, flow, target, clips_per_video, prompt, progress)
+            made = prepare.prepare(model, Encoders(vae, clip_vision, clip), folder, spec, flow, target, clips_per_video, prompt, progress, roots=clip_roots())
         elif target.is_dir():
             made = prepared.load(target)
         else:
@@ -103,7 +104,7 @@ class PrepareClips(io.ComfyNode):
         shards = cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in sorted(target.glob("*.safetensors")))
         if not folder:
             return shards
-        return cil_clips.listing(cil_clips.unquoted(folder)), target in PREPARED and not target.is_dir()
+        return cil_clips.listing(cil_clips.unquoted(folder), clip_roots()), target in PREPARED and not target.is_dir()
 
     @staticmethod
     def progress(node_id):

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.sd
 import comfy.utils
 
@@ -81,21 +82,21 @@ def encoded(frames: torch.Tensor, adapter: ConditionAdapter, encoders: Encoders,
 
 def prepare(
     model, encoders: Encoders, videos: str, spec: clips.ClipSpec, flow: str, folder: Path, per_video: int = 1, prompt: str = "",
-    progress: Callable | None = None, every: float = 60.0,
+    progress: Callable | None = None, every: float = 60.0, roots: list[Path] | None = None,
 ) -> prepared.ClipSet:  # fmt: skip
-    """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption."""
+    """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption; roots: as in `clips.find`."""
     adapter = adapter_of(model)
     check_encoders(adapter, encoders)
     adapter.check_frames(spec.frames)
-    paths = clips.find(clips.unquoted(str(videos)))
+    paths = clips.find(clips.unquoted(str(videos)), roots, comfy.model_management.throw_exception_if_processing_interrupted)
     if not paths:
-        raise ValueError(f"{videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
+        raise ValueError(f"{Path(videos).name or videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(per_video)]
     settings = {**vars(spec), "space": model_family(model).space, "flow": flow, "files": clips.digest(path.name for path in paths), "per_video": per_video}
     settings |= {f"{name}_weights": fingerprint.of_encoder(encoder) for name, encoder in vars(encoders).items()}
     if not isinstance(adapter, SVD):  # whose sets are older than this
         settings["kind"] = adapter.name
-    captions = clips.captions(paths) if adapter.text else {}
+    captions = clips.captions(paths, roots) if adapter.text else {}
     text_of = lambda path: prompt.strip() if captions.get(path) is None else captions[path]
     if adapter.text:
         settings |= {"captions": sum(c is not None for c in captions.values()), "texts": clips.digest(map(text_of, paths))}
@@ -108,7 +109,7 @@ def prepare(
     made = prepared.prepare(folder, settings, items, read, encode, every, progress, stamp=lambda draw: clips.stamp(draw.path))
     if not len(made):
         reasons = "; ".join(map(str, made.skipped[:3]))
-        raise ValueError(f"none of the {len(items)} files of {videos} gives a clip ({reasons})")
+        raise ValueError(f"none of the {len(items)} files of {Path(videos).name or videos} gives a clip ({reasons})")
     return made
 
 

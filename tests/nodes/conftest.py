@@ -15,3 +15,11 @@ def models():
         return made[name]
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch, tmp_path_factory):
+    """What a test makes for itself is registered as a place of clips, as a user's own disk would be."""
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "cil_clips", ([str(tmp_path_factory.getbasetemp())], set()))

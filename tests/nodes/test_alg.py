@@ -189,7 +189,7 @@ def test_the_model_that_came_in_is_as_it_was(models):
     assert repr(model.model_options) == options and torch.equal(sample(model, positive, negative, latent)[0], before)
 
 
-@pytest.mark.parametrize("changes, message", [({"start_at": 0.5, "end_at": 0.2}, "from 0.5 to 0.2"), ({"strength": 0.5}, "1 .nothing. or more, but 0.5"), ({"end_at": 1.5}, "from 0 to 1.5")])
+@pytest.mark.parametrize("changes, message", [({"start_at": 0.5, "end_at": 0.2}, "from 0.5 to 0.2"), ({"strength": 0.5}, "1 .nothing. or more, but 0.5"), ({"end_at": 1.5}, "from 0 to 1, but 1.5")])
 def test_bad_values_are_errors(models, changes, message):
     with pytest.raises(ValueError, match=message):
         alg(models("Wan 2.1 I2V")[0], **changes)

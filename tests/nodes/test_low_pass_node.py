@@ -98,7 +98,7 @@ def test_what_it_says(models, said):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"start_at": 0.2, "end_at": 0.5}, "from 0.2 to 0.5 was given"), ({"strength": 0.5}, "of 'down and up' is 1 .nothing. or more, but 0.5"), ({"kind": GAUSSIAN, "strength": -1.0}, "but -1 was given"), ({"start_at": 2.0}, "from 2 to 0.5")],
+    [({"start_at": 0.2, "end_at": 0.5}, "from 0.2 to 0.5 was given"), ({"strength": 0.5}, "of 'down and up' is 1 .nothing. or more, but 0.5"), ({"kind": GAUSSIAN, "strength": -1.0}, "strength takes numbers from 0 to 64, but -1"), ({"start_at": 2.0}, "start_at takes numbers from 0 to 1, but 2")],
 )
 def test_bad_values_are_errors(models, changes, message):
     with pytest.raises(ValueError, match=message):

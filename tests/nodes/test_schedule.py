@@ -103,7 +103,7 @@ def test_presets():
         (("eps", "simple", 25, "sigma", 0.0), "a sigma above 0"),
         (("eps", "simple", 25, "sigma", 100.0), "above the model's largest sigma, 14.6146"),
         (("SVD", "karras", 25, "sigma", 0.001), "at or below the model's smallest sigma, 0.002"),
-        (("eps", "simple", 0, "fraction", 0.9), "steps must be at least 1, but 0"),
+        (("eps", "simple", 0, "fraction", 0.9), "steps takes numbers from 1 to 10000, but 0"),
         (("eps", TRAILING, 2000, "fraction", 0.9), "2000 steps cannot be laid over 900 timesteps"),
         (("eps", "simple", 25, "fraction", 0.0001), "the least is 0.001"),
     ],

@@ -556,7 +556,8 @@ def test_a_cancelled_preparation_goes_on(demo, videos, said, monkeypatch):
     "changes, message",
     [
         ({"folder": "EMPTY"}, "holds no videos"),
-        ({"folder": "/no/such/place"}, "no folder or list of videos at /no/such/place"),
+        ({"folder": "no/such/place"}, "no folder or list of videos at place"),
+        ({"folder": "/no/such/place"}, "'place' lies outside the folders from which a graph may read clips"),
         ({"frames": 40}, "none of the 5 files of .* gives a clip .*40 frames at 3 fps need 13.00 s"),
         ({"folder": ""}, "no prepared data set 'set' in .* fill in folder"),
         ({"folder": "''"}, "fill in folder"),
