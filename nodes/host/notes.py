@@ -17,9 +17,9 @@ def loggable(text):
 def harmless(text):
     """A text as the page may be given it, which puts it into HTML: shown as it is, with no tag, attribute or link in it.
 
-    Beside HTML's own characters the page gives a meaning to [[label|address]] and to addresses.
+    Beside HTML's own characters the page gives a meaning to [[label|address]], to __LNK0__ and to addresses.
     """
-    return re.sub(r"[&<>\"'`\[\]|]|:(?=//)|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text, flags=re.IGNORECASE)
+    return re.sub(r"[&<>\"'`\[\]|_]|:(?=//)|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text, flags=re.IGNORECASE)
 
 
 def say(node_id, text):

@@ -25,9 +25,10 @@ def host(tmp_path_factory):
     # and the video that a user would have chosen in svd_probe
     clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)))[0].movedim(1, -1)
     video_file.write(base / "input" / "clip.mp4", clip)
-    # what the tests make for themselves is registered as a place of clips, as a user's own disk would be
+    # a place of clips that its owner registered
+    (base / "registered").mkdir()
     places = base / "extra_model_paths.yaml"
-    places.write_text(json.dumps({"clips": {"base_path": str(tmp_path_factory.getbasetemp()), "cil_clips": "."}}))
+    places.write_text(json.dumps({"clips": {"base_path": str(base), "cil_clips": "registered"}}))
     with run.server(base, arguments=("--extra-model-paths-config", places)) as running:
         yield running
 

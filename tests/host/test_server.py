@@ -3,6 +3,8 @@
 import io
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import av
 import numpy as np
@@ -120,15 +122,22 @@ def test_the_sweep_shows_every_start(host, root):
     assert sheet.size[0] >= 2 * 192 and sheet.size[1] > 4 * 192  # two starts side by side, four frames under each other
 
 
-def test_moments_of_a_folder_are_estimated_and_saved(host, root, tmp_path):
+@pytest.fixture
+def videos(host):
+    """A folder below one that the host's owner registered."""
+    with tempfile.TemporaryDirectory(dir=host.base / "registered") as folder:
+        yield Path(folder)
+
+
+def test_moments_of_a_folder_are_estimated_and_saved(host, root, videos):
     for seed in range(3):
         clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(seed)), 16)[0].movedim(1, -1)
-        video_file.write(tmp_path / f"{seed}.mp4", clip)
+        video_file.write(videos / f"{seed}.mp4", clip)
     prompt = prompt_of(root, "estimate_moments")
     loader = node_id(prompt, "ImageOnlyCheckpointLoader")
     prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
     estimate = nodes_of(prompt, "CILEstimateMoments")[0]["inputs"]
-    estimate |= {"model": [loader, 0], "vae": [loader, 2], "folder": str(tmp_path), "frames": 8, "fps": 6.0, "width": 128, "height": 128}
+    estimate |= {"model": [loader, 0], "vae": [loader, 2], "folder": str(videos), "frames": 8, "fps": 6.0, "width": 128, "height": 128}
     entry = host.run(prompt)
     assert run.error_of(entry) is None
     made = cil_moments.load(host.base / "models" / "cil_moments" / "my_moments.safetensors")
@@ -145,9 +154,9 @@ def test_the_condition_workflow_runs_and_the_two_ways_differ(host, root):
     assert picture.std() > 5 and len(set(texts)) == 2
 
 
-def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_path):
+def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, videos):
     """In the running host, whose nodes live in inference mode: videos in, a LoRA and a video out."""
-    video_file.write(tmp_path / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 6)[0].movedim(1, -1))
+    video_file.write(videos / "a.mp4", scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 6)[0].movedim(1, -1))
     prompt = shorter(prompt_of(root, "svd_train"))
     loader, image = node_id(prompt, "ImageOnlyCheckpointLoader"), node_id(prompt, "LoadImage")
     prompt[loader] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
@@ -155,7 +164,7 @@ def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, tmp_pat
     small = {"width": 128, "height": 128}
     nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= small | {"video_frames": 2}
     # not 2 frames: of those PyTorch 2.13's Conv3d in bf16 on some CPUs gives gradients that are no numbers
-    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": str(tmp_path), "frames": 3}
+    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": videos.name, "frames": 3}
     seen = []
     entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
     assert run.error_of(entry) is None

@@ -63,7 +63,8 @@ def test_no_choice_takes_another_text(host, info):
     tried = 0
     for name, node in ours(info).items():
         for one, spec in (node["input"].get("required", {}) | node["input"].get("optional", {})).items():
-            if (spec[0] == "COMBO" or isinstance(spec[0], list)) and "CIL_CLIPS" not in str(node["input"]):
+            empty = '"options": []' in json.dumps(node["input"])  # a folder of models that is empty here
+            if (spec[0] == "COMBO" or isinstance(spec[0], list)) and "CIL_CLIPS" not in str(node["input"]) and not empty:
                 words, _ = outcome(host, prompt_of(info, name, {one: "/etc/passwd"}))
                 assert words and one in words and "/etc/passwd" in words, (name, one, words)
                 tried += 1
@@ -125,7 +126,7 @@ def test_no_path_leads_out(host, info, outside, listener, name):
         assert len(ways) >= 50
         for way in ways:
             words, told = outcome(host, prompt_of(info, name, {"folder": way}))
-            assert words and ("clips" in words or "videos" in words), (way, words)
+            assert words and ("clips" in words or "video" in words), (way, words)
             told = told.replace(json.dumps(way), "")  # what was sent may come back
             assert SECRET not in told and "root:" not in told, (way, words)
             assert len(words) < 600, (way, words)
@@ -139,9 +140,9 @@ def test_no_path_leads_out(host, info, outside, listener, name):
     assert not [p for p in kept if SECRET.encode() in p.read_bytes()]
 
 
-def test_a_registered_folder_is_read(host, info, tmp_path):
+def test_a_registered_folder_is_read(host, info):
     """The same node takes a folder that extra_model_paths.yaml names, so the test above refuses for the right reason."""
-    assert "holds no videos" in outcome(host, prompt_of(info, "CILEstimateMoments", {"folder": str(tmp_path)}))[0]
+    assert "registered holds no videos" in outcome(host, prompt_of(info, "CILEstimateMoments", {"folder": str(host.base / "registered")}))[0]
 
 
 # ---- the page, last: while it is open, no other loop of events can run here --------------

@@ -1,7 +1,11 @@
 """What several tests of the nodes share."""
 
+import sys
+
 import family_models
 import pytest
+
+sys.modules["cil_pack"].register_folders()  # as the host's start does; schemas list what is in them
 
 
 @pytest.fixture(scope="module")

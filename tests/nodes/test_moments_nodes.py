@@ -201,16 +201,22 @@ def test_too_few_clips_come_with_the_reasons(demo, clips, tmp_path):
         estimate(demo, vae=demo[2], folder=str(videos))
 
 
-def test_two_estimates_of_one_folder_do_not_meet(demo, clips, tmp_path, said, monkeypatch):
+def test_two_estimates_of_one_folder_do_not_meet(demo, clips, tmp_path, own_folder, said, monkeypatch):
     videos = write_videos(tmp_path / "videos", clips[:2])
+    looked_at, real = "throw_exception_if_processing_interrupted", comfy.model_management.throw_exception_if_processing_interrupted
+    refused = []
 
-    def another(*args):
+    def another():
+        if not list(own_folder.glob("*.lock")):  # while the videos are looked for
+            return
+        monkeypatch.setattr(comfy.model_management, looked_at, real)
         with pytest.raises(Claimed, match="is being written by process"):
             estimate(demo, vae=demo[2], folder=str(videos))
-        monkeypatch.undo()
+        refused.append(True)
 
-    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", another)
+    monkeypatch.setattr(comfy.model_management, looked_at, another)
     assert estimate(demo, vae=demo[2], folder=str(videos))[0].count == 2
+    assert refused
 
 
 @pytest.mark.parametrize(
