@@ -521,7 +521,7 @@ def test_two_latents_with_causal_time_say_why_nothing_happens(models, said):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"gain": -0.1}, "0 or more .1 changes nothing., but -0.1"), ({"end": -1.0}, "but -1.0 was given"), ({"end_as": "fraction", "end": 3.2}, "0 to 1, but 3.2"), ({"gain": float("nan")}, "but nan"), ({"curve": "no"}, "a curve of Leakage Probe"), ({"still": {"samples": torch.zeros(1, 7, 4, 8, 8)}}, "7 channels, but this model's latents have 4")],
+    [({"gain": -0.1}, "gain takes numbers from 0 to 5, but -0.1"), ({"end": -1.0}, "end takes numbers from 0 to 20000, but -1.0"), ({"end_as": "fraction", "end": 3.2}, "0 to 1, but 3.2"), ({"gain": float("nan")}, "but nan"), ({"curve": "no"}, "a curve of Leakage Probe"), ({"still": {"samples": torch.zeros(1, 7, 4, 8, 8)}}, "7 channels, but this model's latents have 4")],
 )  # fmt: skip
 def test_bad_values_are_errors_in_this_node(models, changes, message):
     with pytest.raises(ValueError, match=message):
