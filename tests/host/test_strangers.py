@@ -103,7 +103,7 @@ def listener():
 def paths_outside(host, outside, address):
     """Fifty ways out: straight, by dots, by links, by lists, by pipes, by the net."""
     inside = host.base / "input"
-    straight = ["/", "/etc", "/etc/passwd", "/proc/self/environ", "/proc/self/fd/0", "/dev/zero", "/dev/stdin", "/root", "/home", "/tmp", str(outside), *(str(p) for p in sorted(outside.iterdir()))]
+    straight = ["/", "/etc", "/etc/passwd", "/proc/self/environ", "/proc/self/fd/0", "/dev/zero", "/dev/stdin", "/home", "/tmp", str(outside), *(str(p) for p in sorted(outside.iterdir()))]
     dots = ["..", "../..", "../../../../../../etc/passwd", "x/../../..", "./..", "../custom_nodes", "../user", "../models", "~", "~/..", "$HOME", f"../../../../../../../..{outside}"]
     net = [f"{scheme}://{address}/a.mp4" for scheme in ("http", "https", "ftp", "tcp", "udp", "file", "rtmp", "concat", "data", "crypto", "subfile")]
     links = []
