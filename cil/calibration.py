@@ -86,16 +86,19 @@ class Evidence:
             self.dims[name] = max(dims[name], self.dims.get(name, 0))
         self.moments.append(moments)
 
-    def view(self, name: str) -> torch.Tensor | None:
-        """[levels, clips, 5] of a view that every clip has, or None."""
-        found = self.products.get(name, [])
-        return torch.stack(found, 1) if found and len(found) == self.clips else None
+    def has(self, name: str) -> bool:
+        """Whether every clip has this view."""
+        return 0 < len(self.products.get(name, [])) == self.clips
+
+    def view(self, name: str) -> torch.Tensor:
+        """[levels, clips, 5] of a view that every clip has."""
+        return torch.stack(self.products[name], 1)
 
     def judge(self) -> str:
         """The view that is judged by: the motions of the picture, where they hold enough of the clips' motion."""
-        inside, whole = self.view(MOTIONS), self.view(WHOLE)
-        if inside is None:
+        if not self.has(MOTIONS):
             return WHOLE
+        inside, whole = self.view(MOTIONS), self.view(WHOLE)
         share = lambda view: float(view[-1, :, 4].sum())
         return MOTIONS if share(inside) > IN_SPAN * share(whole) else WHOLE
 

@@ -66,7 +66,7 @@ class Skipped(NamedTuple):
 
     name: str
     reason: str
-    index: int | None = None
+    place: int | None = None
     stamp: str | None = None
 
     def __str__(self):
@@ -88,7 +88,8 @@ class Estimate:
     def __init__(self, settings: dict):
         self.settings, self.accumulator = settings, Accumulator()
         self.skipped: list[Skipped] = []
-        self.hashes, self.seen = array("q"), 0
+        self.hashes = array("q")
+        self.seen: int | None = 0
         self.seconds = {"read": 0.0, "encode": 0.0, "rest": 0.0}
 
     @property
@@ -162,7 +163,7 @@ class Estimate:
     def _try(self, item, index, read, encode, stamp):
         """Average one item, or note why not. Its outcome is set in one go: an interrupt finds all of it or nothing."""
         began = time.perf_counter()
-        others = [s for s in self.skipped if s.index != index]
+        others = [s for s in self.skipped if s.place != index]
         try:
             clip = read(item)
         except Unreadable as error:
@@ -184,7 +185,7 @@ class Estimate:
 
     def _to_retry(self, items, stamp):
         """Places of the skipped files that have changed since. Raises Changed where an averaged one has."""
-        skipped = {s.index: s.stamp for s in self.skipped}
+        skipped = {s.place: s.stamp for s in self.skipped}
         if self.seen is not None:
             if self.done > len(items):
                 raise Changed(f"{self.done} files were tried before, but there are {len(items)} now")

@@ -46,7 +46,7 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT"
 
 def unwritable(path: Path, error: OSError) -> OSError:
     """The same error in one sentence with the path and what to do."""
-    advice = ADVICE.get(error.errno, "is the disk full, or gone?")
+    advice = ADVICE.get(error.errno or 0, "is the disk full, or gone?")
     return OSError(f"{path} could not be written ({error.strerror or error}): {advice}; nothing half-written was left, and what stood there before is as it was")
 
 
@@ -203,8 +203,7 @@ def sweep(path: Path):
     folder, start = (path, "") if path.is_dir() else (path.parent, path.name)
     for part in folder.glob("*" + PART) if folder.is_dir() else ():
         found = re.fullmatch(r".+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{6}\.part", part.name)
-        ours = found is not None and part.name.startswith(start)
-        if ours and (found[1] != _host() or int(found[2]) == os.getpid() or not alive(int(found[2]))):
+        if found is not None and part.name.startswith(start) and (found[1] != _host() or int(found[2]) == os.getpid() or not alive(int(found[2]))):
             part.unlink(missing_ok=True)
 
 

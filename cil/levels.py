@@ -58,7 +58,7 @@ def evenly(process: ForwardProcess, sigma_of: Callable[[float], float], count: i
     bottom = min(bottom, CLEAR) if top < CLEAR else bottom
     if bottom <= top:
         raise ValueError(f"from {low:g} to {high:g} there is nothing but pure noise in this model: probe lower levels")
-    found = []
+    found: list[tuple[float, float]] = []
     for i in range(count):
         ratio = top * (bottom / top) ** (i / max(count - 1, 1))
         fraction = high if i == 0 and of(high) >= PURE_NOISE else fraction_at(process, sigma_of, ratio)

@@ -130,7 +130,7 @@ def _padded_ends(still: torch.Tensor, least: float) -> tuple[int, int]:
         padding = picture[:, :width]
         flat = (padding - padding.mean((1, 2), keepdim=True)).square().mean().sqrt() < 0.2 * jump
         ends.append(width if width > 1 and flat and jump > 4 * usual and jump > least else 0)
-    return tuple(ends)
+    return ends[0], ends[1]
 
 
 def without_border(moments: Moments) -> Moments:
@@ -170,8 +170,8 @@ def simplify(moments: Moments, detail: str) -> Moments:
     inside = without_border(moments)
     if detail == "channel":
         return replace(inside, mean=inside.mean.mean((1, 2, 3), keepdim=True))
-    grid = [min(SMOOTH, size) for size in inside.mean.shape[2:]]
-    return replace(inside, mean=F.adaptive_avg_pool2d(inside.mean.mean(1), grid)[:, None])
+    height, width = (min(SMOOTH, size) for size in inside.mean.shape[2:])
+    return replace(inside, mean=F.adaptive_avg_pool2d(inside.mean.mean(1), (height, width))[:, None])
 
 
 def resample(mean, frames, height, width):

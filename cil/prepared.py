@@ -39,7 +39,13 @@ class ClipSet:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self.settings, self.names, self.motion, self.places, self._skipped, self._rows, self._records = None, [], [], [], [], [], 0
+        self.settings: dict | None = None
+        self.names: list[str] = []
+        self.motion: list[float] = []
+        self.places: list[tuple] = []
+        self._skipped: list[Skipped] = []
+        self._rows: list[tuple] = []
+        self._records = 0
         for path in sorted(self.folder.glob("*.safetensors")):
             self._add(path)
 
@@ -63,8 +69,8 @@ class ClipSet:
     def skipped(self) -> list[Skipped]:
         """Of each file that gave no clip the last outcome."""
         made = {index for index, _ in self.places if index is not None}
-        last = {(n, "old") if s.index is None else s.index: s for n, s in enumerate(self._skipped)}
-        return [s for s in last.values() if s.index not in made]
+        last = {(n, "old") if s.place is None else s.place: s for n, s in enumerate(self._skipped)}
+        return [s for s in last.values() if s.place not in made]
 
     def __len__(self):
         return len(self._rows)
@@ -74,12 +80,13 @@ class ClipSet:
         try:
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
-                latents, image, embed = (file.get_slice(name)[row] if name in names else None for name in STACKED)
+                rows = {name: file.get_slice(name)[row] for name in STACKED if name in names}
                 text = None if text is None else file.get_tensor(f"{TEXT}{text}").float()
                 dropped = {name.removeprefix(DROPPED): file.get_tensor(name).float() for name in names if name.startswith(DROPPED)}
-        except (SafetensorError, OSError, IndexError) as error:
+            latents, image, embed = rows["latents"], rows["image"].float(), rows.get("embed")
+        except (SafetensorError, OSError, IndexError, KeyError) as error:
             raise ValueError(f"{path} cannot be read any more ({error}): it was deleted or changed since this data set was opened. Prepare the clips again") from None
-        return Clip(latents, image.float(), None if embed is None else embed.float(), self.motion[index], text, dropped or None)
+        return Clip(latents, image, None if embed is None else embed.float(), self.motion[index], text, dropped or None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,7 +139,7 @@ def _left(clips, items, stamp):
     changed = [name for name, (index, then) in zip(clips.names, clips.places) if index is not None and size(stamp(items[index])) != size(then)]
     if changed:
         raise Changed(f"{len(changed)} videos have changed since they were prepared ({', '.join(changed[:3])}): choose another name, or delete {clips.folder} to begin anew")
-    return [s.index for s in clips.skipped if s.index is not None and stamp(items[s.index]) != s.stamp] + list(range(clips.done, len(items)))
+    return [s.place for s in clips.skipped if s.place is not None and stamp(items[s.place]) != s.stamp] + list(range(clips.done, len(items)))
 
 
 def _fill(clips, settings, items, read, encode, every, progress, stamp):
@@ -161,7 +168,7 @@ def _fill(clips, settings, items, read, encode, every, progress, stamp):
             if len(made) == SHARD or time.monotonic() - saved > every:
                 flush()
             if progress:
-                gone = {s.index for s in clips.skipped} | {s.index for s in skipped}
+                gone = {s.place for s in clips.skipped} | {s.place for s in skipped}
                 progress(tried, len(gone - {index for index, _ in places}), len(items))
     finally:
         flush()

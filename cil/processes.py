@@ -91,7 +91,8 @@ class Watch(threading.Thread):
     @classmethod
     def begin(cls) -> "Watch":
         """Watch over the processes that have just met."""
-        mine, everyone = (_machine(), os.getpid()), dist.get_world_size() * [None]
+        mine = (_machine(), os.getpid())
+        everyone: list = dist.get_world_size() * [None]
         dist.all_gather_object(everyone, mine)
         peers = {rank: other[1] for rank, other in enumerate(everyone) if other[0] == mine[0] and other != mine}
         cls.running = cls(peers, os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None)

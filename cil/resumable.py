@@ -35,8 +35,8 @@ def read(path: Path, kind: str, version: int, what: str, hint: str = "", old: st
     if not checked(tensors, strings):
         raise ValueError(f"{path} is damaged: its contents are not those that were written (its checksum differs). {anew.capitalize()}")
     try:
-        return tensors, dict(json.loads(strings.get("about", strings.get(old))))
-    except (TypeError, ValueError, RecursionError) as error:
+        return tensors, dict(json.loads(strings.get("about") or strings[old]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: what it tells of itself cannot be read ({error}). {anew.capitalize()}") from None
 
 

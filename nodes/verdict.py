@@ -87,7 +87,7 @@ class Finding:
     def rows(self) -> list[dict]:
         """A dict a level, for the report."""
         figure = lambda x: float(x) if math.isfinite(x) else None
-        curves = {name: self.evidence.curve(name) for name in (views.WHOLE, views.MOTIONS, *views.BANDS) if self.evidence.view(name) is not None}
+        curves = {name: self.evidence.curve(name) for name in (views.WHOLE, views.MOTIONS, *views.BANDS) if self.evidence.has(name)}
         rows = []
         for k, (fraction, sigma) in enumerate(self.chosen):
             row = {"sigma": sigma, "fraction": fraction, "percent": 1 - fraction, "signal_to_noise": self.ratio(sigma)}

@@ -5,7 +5,7 @@ was killed and resumed equals one that was not, and the number of processes does
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -106,7 +106,7 @@ def batch_of(recipe, objective, clips, step, part=0, rank=0, world=1):
 def prefetched(make: Callable, recipe: Recipe):
     """make(step, part) -> the same function, which makes the next batch in a thread while this one is worked on."""
     with ThreadPoolExecutor(1, thread_name_prefix="cil-batches") as thread:
-        waiting = {}
+        waiting: dict[tuple[int, int], Future] = {}
 
         def batch(step, part):
             mine = waiting.pop((step, part), None) or thread.submit(make, step, part)

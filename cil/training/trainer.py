@@ -37,7 +37,7 @@ class Training:
         self.optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay)
         self.average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else None
         self.check = check
-        self.losses = []  # one an update
+        self.losses: list[float] = []  # one an update
         self.consistent = True  # False while an update is being written into the weights
 
     @property

@@ -178,7 +178,7 @@ def broken_then_mended(tmp_path, mended):
     stamps, seen = dict.fromkeys(ITEMS, "1"), []
     first = E.Estimate({"frames": 3})
     first.run(ITEMS[:30], read, encode, tmp_path / "state", stamp=stamps.get)
-    assert [s.index for s in first.skipped] == [4, 13, 22]
+    assert [s.place for s in first.skipped] == [4, 13, 22]
     for i in mended:
         stamps[i] = "2"
     again = E.Estimate.resume(tmp_path / "state", {"frames": 3})
@@ -189,7 +189,7 @@ def broken_then_mended(tmp_path, mended):
 def test_a_file_that_was_mended_is_tried_again_and_no_other(tmp_path):
     again, seen = broken_then_mended(tmp_path, [13])
     assert seen == [13, *range(30, 40)]
-    assert again.done == 40 and sorted(s.index for s in again.skipped) == [4, 22, 31] and again.accumulator.count == 37
+    assert again.done == 40 and sorted(s.place for s in again.skipped) == [4, 22, 31] and again.accumulator.count == 37
     whole = E.Accumulator()
     whole.add(torch.stack([encode(i) for i in ITEMS if i not in (4, 22, 31)]))
     assert torch.allclose(again.accumulator.mean, whole.mean, atol=1e-12) and torch.allclose(again.accumulator.m2, whole.m2)
@@ -203,7 +203,7 @@ def test_a_file_that_changed_and_is_still_broken_is_skipped_once(tmp_path):
         stamps[4] = stamp
         e = E.Estimate.resume(tmp_path / "state", {})
         e.run(ITEMS[:10], read, encode, tmp_path / "state", stamp=stamps.get)
-    assert [(s.index, s.stamp) for s in e.skipped] == [(4, "3")] and e.done == 10
+    assert [(s.place, s.stamp) for s in e.skipped] == [(4, "3")] and e.done == 10
 
 
 def test_averaged_files_that_changed_are_noticed(tmp_path):
