@@ -1,8 +1,8 @@
 """What the probe says of the demo models, of an exact denoiser, and whether its start is a good one: `python run.py do bench.probe`.
 
 Writes bench/results/probe.md: the verdict on each checkpoint and on the exact denoiser of the
-same clips (a mixture over CANDIDATES motions of each first frame), with a fair draw of clips and
-with those that move most; then clips sampled from the suggested start and from the ordinary one,
+same clips (a mixture over the headings that each first frame allows), with a fair draw of clips
+and with those that move most; then clips sampled from the suggested start and from the ordinary one,
 pair by pair. With --cost: where the time of a probe goes.
 """
 
@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from ..cil import calibration
+from ..cil import calibration, flow
 from ..demo import latents, scenes
 from ..demo.clips import DemoClips
 from ..nodes import calibrate, probe, verdict
@@ -19,16 +19,15 @@ from ..nodes.host.sampling import Sampling
 from . import sampling
 
 LEVELS, PAIRS = 12, 2
-CANDIDATES = 200  # motions of the exact denoiser's mixture
+SLOW = sampling.BUCKETS[0]  # the motion that is asked for in sampling: of it these models make least
 MANY = 8  # times as many clips as are probed, of which those that move most are chosen
 
 
 class Exact:
-    """The exact denoiser of one scene's data, among CANDIDATES equally likely motions of its first frame."""
+    """The exact denoiser of one scene's data: its headings, equally likely."""
 
-    def __init__(self, scene, seed):
-        motions = scenes.motions(scene, CANDIDATES, torch.Generator().manual_seed(seed))
-        self.candidates = torch.stack([latents.encode(scenes.render(m)) for m in motions])  # [k, 1, T, 4, h, w]
+    def __init__(self, scene):
+        self.candidates = torch.stack([latents.encode(scenes.render(s)) for s in scenes.headings(scene)])  # [k, 1, T, 4, h, w]
 
     def __call__(self, xs, sigma):
         return [scenes.exact_denoised(x[None], sigma, self.candidates)[0] for x in xs]
@@ -40,13 +39,13 @@ def exact_evidence(clips, which, process, sigmas):
     for index in which:
         scene = clips.scenes[index : index + 1]
         x0 = latents.encode(scenes.render(scene))[0]  # [T, 4, h, w]
-        evidence.add(*calibration.measure(Exact(scene, index), process, x0, sigmas, PAIRS, index + 1, lambda x: x.movedim(1, 0)))
+        evidence.add(*calibration.measure(Exact(scene), process, x0, sigmas, PAIRS, index + 1, lambda x: x.movedim(1, 0)))
     return evidence
 
 
 def chosen(clips, count, most):
-    """Which clips: the first `count`, or of MANY times as many those that travel farthest."""
-    return scenes.travel(clips.scenes).topk(count).indices.tolist() if most else list(range(count))
+    """Which clips: the first `count`, or of MANY times as many those that move fastest."""
+    return clips.scenes.bucket.topk(count).indices.tolist() if most else list(range(count))
 
 
 @torch.inference_mode()
@@ -76,18 +75,16 @@ def tables(found):
 
 
 def gains(found, pictures, seeds):
-    """Travel from the ordinary and from the suggested start, pair by pair -> lines of markdown."""
-    lines = ["", "| model | start (sigma) | travel, ordinary start (px) | from the suggested start | gain | distance to a true clip, then |", "|---|---|---|---|---|---|"]
+    """Speed from the ordinary and from the suggested start, pair by pair -> lines of markdown."""
+    lines = ["", "| model | start (sigma) | speed / asked, ordinary start | from the suggested start | gain | distance to a true clip, then |", "|---|---|---|---|---|---|"]
     for name, finding in found.items():
         if finding.start >= finding.sampling.sigma_max or name == "exact denoiser":
             lines.append(f"| {name} | the ordinary one | | | | |")
             continue
-        demo, held_out = sampling.Demo(name), sampling.held_out(pictures)
-        before, after = (sampling.from_start(demo, held_out, seeds, sigma, True) for sigma in (None, finding.start))
-        travels = [[clip.travel for clip in clips] for clips in (before, after)]
-        distances = [sampling.mean_and_error([clip.distance for clip in clips])[0] for clips in (before, after)]
-        gain = sampling.pm([b - a for a, b in zip(*travels)])
-        lines.append(f"| {name} | {finding.start:.3g} | {sampling.pm(travels[0])} | {sampling.pm(travels[1])} | {gain} | {distances[0]:.3f}, {distances[1]:.3f} |")
+        demo, held_out, dis = sampling.Demo(name), sampling.held_out(pictures, SLOW), flow.dis()
+        before, after = (sampling.from_start(demo, held_out, pictures * seeds, sigma, True, dis) for sigma in (None, finding.start))
+        distances = [sampling.mean_and_error(columns[3])[0] for columns in (before, after)]
+        lines.append(f"| {name} | {finding.start:.3g} | {sampling.pm(before[1])} | {sampling.pm(after[1])} | {sampling.gain(after, before)} | {distances[0]:.3f}, {distances[1]:.3f} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -135,5 +132,5 @@ def main(arguments=None):
     if o.pictures:
         lines += ["", f"Sampled from there, {o.pictures} held-out pictures, {o.seeds} seeds each, {sampling.STEPS} Euler steps, Karras, CFG 1; mean ± standard error:", *gains(fair, o.pictures, o.seeds)]
     if not o.fair_only:
-        lines += ["", f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that travel farthest", "", "A biased draw: here a leak may be seen where there is none.", *tables(findings(o.clips, True, names))]
+        lines += ["", f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that move fastest", "", "A biased draw: here a leak may be seen where there is none.", *tables(findings(o.clips, True, names))]
     sampling.write_result("probe.md", lines)
