@@ -33,7 +33,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -376,10 +376,8 @@ def host(arguments):
     """Leave a ComfyUI open until Ctrl-C."""
     with server(port=int(arguments[0]) if arguments else None) as running:
         say(f"ComfyUI with the pack: {running.url}  (Ctrl-C stops it; log: {running.log})")
-        try:
+        with suppress(KeyboardInterrupt):
             running.process.wait()
-        except KeyboardInterrupt:
-            pass
 
 
 def test(arguments):

@@ -12,8 +12,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from ..demo import measure, model, scenes
 from ..nodes.motion_gain import CILMotionGain
 from . import sampling

@@ -10,6 +10,7 @@ pixel's motion counts only where three things agree (all fields at motion.SVD_SI
 Elsewhere the picture is taken to stand still. What leaves the frame is not counted either way.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,7 +180,7 @@ def dynamic_degree(frames, fps, flow):
     chosen = frames[:: max(1, round(fps / 8)), ..., :3].float().cpu()
     limit, needed = 6 * min(chosen.shape[1:3]) / 256, round(4 * len(chosen) / 16)
     scores = []
-    for a, b in zip(chosen, chosen[1:]):
+    for a, b in itertools.pairwise(chosen):
         lengths = flow(a.contiguous(), b.contiguous()).norm(dim=-1).flatten()
         scores.append(float(lengths.topk(max(1, int(0.05 * len(lengths)))).values.mean()))
     return sum(score > limit for score in scores) >= needed, scores, limit, needed

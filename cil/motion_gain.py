@@ -21,6 +21,7 @@ out the levels at which a model leaks, this mends them.
 Tensors are [..., frames, c, h, w] unless said otherwise; a still clip has one frame, or all.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -120,7 +121,7 @@ def measured(ratio: float, ratios: Sequence[float], slopes: Sequence[float], str
     at = ln(ratio)
     if at <= pairs[0][0]:
         return 1 + strength * (pairs[0][1] - 1)
-    for (low, before), (high, after) in zip(pairs, pairs[1:]):
+    for (low, before), (high, after) in itertools.pairwise(pairs):
         if at <= high:
             t = (at - low) / (high - low) if high > low else 1.0
             return 1 + strength * (before + t * (after - before) - 1)

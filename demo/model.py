@@ -6,14 +6,13 @@ loader gives for a real SVD checkpoint: MODEL, CLIP_VISION, VAE.
 
 from pathlib import Path
 
-import torch
-
 import comfy.clip_vision
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
+import torch
 
 from . import latents
 

@@ -1,6 +1,24 @@
 """The nodes: each file holds one family and lists it in NODES; host/ and families.py know the host."""
 
-from . import alg, analytic_init, demo, demo_clips, dynamicrafter, early_start, low_pass, moments, motion, motion_gain, motion_slider, probe, schedule, start_noise, sweep, timenoise, training
+from . import (
+    alg,
+    analytic_init,
+    demo,
+    demo_clips,
+    dynamicrafter,
+    early_start,
+    low_pass,
+    moments,
+    motion,
+    motion_gain,
+    motion_slider,
+    probe,
+    schedule,
+    start_noise,
+    sweep,
+    timenoise,
+    training,
+)
 from .host.inputs import checked
 
 NODES = [

@@ -5,10 +5,9 @@ import uuid
 from functools import partial
 from types import SimpleNamespace
 
-from comfy_api.latest import io
-
 import comfy.patcher_extension
 import comfy.samplers
+from comfy_api.latest import io
 
 from ..cil import adaptive_low_pass as alg
 from ..cil.low_pass import FILTERS, NEUTRAL

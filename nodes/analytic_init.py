@@ -1,14 +1,12 @@
 """AnalyticInitLatent: the KL-optimal start as a LATENT and a NOISE, for any sampler node."""
 
+import comfy.sample
 import torch
 from comfy_api.latest import io
-
-import comfy.sample
 from comfy_execution.graph import ExecutionBlocker
 
-from ..cil import analytic_init
+from ..cil import analytic_init, schedules
 from ..cil import moments as cil_moments
-from ..cil import schedules
 from .host.latents import free_of, like_parts, partly_kept, parts_of, sized_for, sound_gain, to_latent
 from .host.models import model_family
 from .host.notes import say

@@ -8,9 +8,8 @@ channels, padding frames and the image-free unconditional rows stay bit for bit.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 import comfy.patcher_extension
+import torch
 
 from .families import channels
 from .host.latents import packed, unpacked
@@ -193,7 +192,7 @@ def sources(family, conditioning):
     Frames that a mask keeps are in the LATENT, which a conditioning does not show.
     """
     settings = [entry[1] for entry in conditioning]
-    has = lambda key: any(torch.is_tensor(s.get(key)) and s[key].any() or isinstance(s.get(key), list) for s in settings)
+    has = lambda key: any((torch.is_tensor(s.get(key)) and s[key].any()) or isinstance(s.get(key), list) for s in settings)
     image, found = family.image, []
     if image.layouts and has("concat_latent_image") and image.kept != "c_concat":
         found.append("the image latents beside the noisy ones")

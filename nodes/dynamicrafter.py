@@ -1,11 +1,10 @@
 """DynamiCrafter and VideoCrafter1 in the graph: load, condition, and a start for kijai's wrapper."""
 
+import folder_paths
+import node_helpers
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
-
-import folder_paths
-import node_helpers
 
 from ..cil import analytic_init
 from ..cil import moments as cil_moments

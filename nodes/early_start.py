@@ -1,9 +1,8 @@
 """CILEarlyStart: the early start with Analytic-Init as a patch on the MODEL, for any sampler node."""
 
+import comfy.patcher_extension
 import torch
 from comfy_api.latest import io
-
-import comfy.patcher_extension
 
 from ..cil import moments as cil_moments
 from ..cil import schedules
@@ -106,7 +105,7 @@ def reason_to_stay_out(sampling, start, noise, parts, sigmas, masks, masked):
         return "this model samples from a picture, not from noise"
     if not noise.any():
         return "the sampler's noise is switched off: it goes on from what the latent holds"
-    if 0 < float(sigmas[-1]) and start <= float(sigmas[-1]):
+    if float(sigmas[-1]) > 0 and start <= float(sigmas[-1]):
         return f"this stage ends at sigma {float(sigmas[-1]):g}, not below the start at {start:g}: start higher, or hand over later"
     if masks == []:
         return "this host does not tell what the mask keeps of the video and what of the sound: update ComfyUI"

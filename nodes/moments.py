@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import torch
-from comfy_api.latest import io, ui
-
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import torch
+from comfy_api.latest import io, ui
 
 from ..cil import clips
 from ..cil import moments as cil_moments

@@ -2,10 +2,9 @@
 
 import json
 
-from comfy_api.latest import io, ui
-
 import comfy.model_management
 import folder_paths
+from comfy_api.latest import io, ui
 
 from ..cil import flow, motion
 from . import pictures

@@ -2,11 +2,10 @@
 
 import math
 
-from comfy_api.latest import io
-
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
+from comfy_api.latest import io
 
 from ..cil import motion_gain
 from .families import FIRST_APART
@@ -244,7 +243,7 @@ class CILMotionGain(io.ComfyNode):
         family = model_family(model)
         measured = None if curve is None else motion_gain.curve_of(curve)
         samples = None if still is None else checked_still(model, still["samples"])
-        if gain == 1 and measured is None or measured is not None and curve_strength == 0:
+        if (gain == 1 and measured is None) or (measured is not None and curve_strength == 0):
             say(cls.hidden.unique_id, "the model stays as it is")
             return io.NodeOutput(model)
         patched = cloned(model)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import torch
-from comfy_api.latest import io
-
 import comfy.ldm.modules.attention as host_attention
 import comfy.patcher_extension
+import torch
+from comfy_api.latest import io
 
 from ..cil import attention_bias
 from .host import tokens

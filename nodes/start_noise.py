@@ -1,12 +1,11 @@
 """CILStartNoise, CILFreeInit: the starts that the paper's Table 2 compares Analytic-Init with."""
 
-import torch
-from comfy_api.latest import io
-
 import comfy.model_management
 import comfy.sample
 import comfy.utils
 import latent_preview
+import torch
+from comfy_api.latest import io
 
 from ..cil import initial_noise, schedules
 from ..cil.timenoise import generator_for

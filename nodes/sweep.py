@@ -2,12 +2,11 @@
 
 import json
 
-import torch
-from comfy_api.latest import io, ui
-
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.utils
+import torch
+from comfy_api.latest import io, ui
 
 from ..cil import motion
 from . import pictures

@@ -8,6 +8,9 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import comfy.clip_vision
+import comfy.model_patcher
+import comfy.supported_models as supported
 import comfy_extras.nodes_cosmos as cosmos
 import comfy_extras.nodes_hunyuan as hunyuan
 import comfy_extras.nodes_lt as lt
@@ -15,12 +18,9 @@ import comfy_extras.nodes_stable3d as stable3d
 import comfy_extras.nodes_video_model as video
 import comfy_extras.nodes_wan as wan
 import torch
-from cil_pack.demo.model import UNET
-
-import comfy.clip_vision
-import comfy.model_patcher
-import comfy.supported_models as supported
 from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
+
+from cil_pack.demo.model import UNET
 
 WIDTH = 24  # of the networks: two heads of 12
 

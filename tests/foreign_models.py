@@ -8,14 +8,13 @@ beta schedule into the MODEL as an object patch. Nothing of the packs is needed.
 
 from types import SimpleNamespace
 
-import torch
-
 import comfy.conds
 import comfy.model_base
 import comfy.model_patcher
 import comfy.model_sampling
 import comfy.patcher_extension
 import comfy.supported_models_base
+import torch
 
 FRAMES, HEIGHT, WIDTH = 6, 8, 12
 CPU = torch.device("cpu")

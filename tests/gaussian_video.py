@@ -4,13 +4,13 @@ Given its first picture y, a clip of d numbers is N(mean, S): the first frame is
 rest moves together. E[X_0 | x] = m + a S (a^2 S + b^2 I)^-1 (x - a m) at signal a and noise b.
 """
 
-import torch
-from cil_pack.nodes.host.sampling import Sampling
-
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models_base
+import torch
+
+from cil_pack.nodes.host.sampling import Sampling
 
 T = comfy.model_base.ModelType
 FRAMES, CHANNELS, SIZE = 4, 4, (2, 3)

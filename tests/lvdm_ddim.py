@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
-from cil_pack.nodes.lvdm.model import T
 from safetensors.torch import load_file
+
+from cil_pack.nodes.lvdm.model import T
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "lvdm.safetensors")
 LAST = 4.8973451890853435e-08  # the host's stand-in for alpha^2 = 0 at zero terminal SNR

@@ -2,13 +2,13 @@
 
 from types import SimpleNamespace
 
+import comfy.ops
 import lvdm_weights
 import torch
+
 from cil_pack.nodes.lvdm import checkpoint
 from cil_pack.nodes.lvdm.sampling import dynamic_rescale
 from cil_pack.nodes.lvdm.unet import LVDMUNet
-
-import comfy.ops
 
 BASE_SCALES = {"DynamiCrafter 256": None, "DynamiCrafter 512": 0.7, "DynamiCrafter 1024": 0.3, "VideoCrafter1 512": 0.7}
 

@@ -1,7 +1,8 @@
 """What the network of a model is given while sampling, and where in it the image stands."""
 
-import nodes as host_nodes
 import torch
+
+import nodes as host_nodes
 
 # where the image stands: (input of the network, channels, frames); written down by hand from
 # the models' papers and the host's nodes, not from the pack's table

@@ -4,8 +4,6 @@ That host packs and unpacks such latents already, but has no model for them. Thi
 LTX-2's class takes: both parts packed while sampling, apart in the network, and a mask for each.
 """
 
-import torch
-
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -13,6 +11,7 @@ import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models_base
 import comfy.utils
+import torch
 from comfy.nested_tensor import NestedTensor
 
 # newer hosts take a mask for each part and pack them themselves

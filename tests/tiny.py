@@ -4,15 +4,15 @@ The host does all the work (spaces, schedules, samplers, conditioning); only the
 answer is without interest here.
 """
 
-import torch
-from cil_pack.nodes.lvdm.sampling import sampling_for
-
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.supported_models_base
+import torch
+
+from cil_pack.nodes.lvdm.sampling import sampling_for
 
 T = comfy.model_base.ModelType
 

@@ -7,6 +7,7 @@ Chromium. Run workflows.make first after a change of the recipes.
 import argparse
 import copy
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def neighbourhood(workflow, kind):
             for slot in node["outputs"]:
                 slot["links"] = [link for link in slot["links"] or [] if link in kept]
         x += max((node["size"][0] for node in column), default=-GAP) + GAP
-    workflow |= {"nodes": sum(columns, []), "links": links}
+    workflow |= {"nodes": list(itertools.chain(*columns)), "links": links}
     return workflow
 
 

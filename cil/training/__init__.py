@@ -1,6 +1,17 @@
 """Fine-tuning an image-to-video model: plainly (the paper's naive tuning), or with TimeNoise (Alg. 2, App. D)."""
 
-from .dataset import Clip, Example, batch_of, clip_of, example, generator, noised, prefetched, unit_noise, without_condition
+from .dataset import (
+    Clip,
+    Example,
+    batch_of,
+    clip_of,
+    example,
+    generator,
+    noised,
+    prefetched,
+    unit_noise,
+    without_condition,
+)
 from .losses import Objective, denoising_loss, edm_weight, eps_weight, velocity_weight
 from .noise_levels import EVERY_SIGMA, lognormal_sigma, uniform_time, uniform_timestep, within
 from .recipe import Recipe

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+
 # Karras et al. 2022, Table 1: ln sigma ~ N(P_mean, P_std^2), kept inside the model's range
 def lognormal_sigma(P_mean, P_std, low, high, tail=0.0):
     """-> draw(generator) -> sigma. tail: the share that is drawn evenly in ln sigma instead, over the whole range."""

@@ -1,10 +1,9 @@
 """A MODEL's prediction of the clean clip, inside the host's own sampling."""
 
-import torch
-
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
+import torch
 
 
 class SamplingContext:

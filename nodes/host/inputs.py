@@ -12,10 +12,9 @@ import numbers
 from collections.abc import Callable
 from pathlib import Path
 
+import folder_paths
 import torch
 from comfy_api.latest import io
-
-import folder_paths
 
 from ...cil.moments import Moments
 from ...cil.prepared import ClipSet

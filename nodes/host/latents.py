@@ -2,11 +2,10 @@
 
 import inspect
 
-import torch
-
 import comfy.latent_formats
 import comfy.sample
 import comfy.utils
+import torch
 
 from ..families import SPACES
 from .models import model_family

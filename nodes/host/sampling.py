@@ -5,14 +5,12 @@ and sigma * noise + (1 - sigma) * latent for flows; at the model's largest sigma
 the noise differently again. `Sampling` asks the host's own functions rather than repeat them.
 """
 
-import copy
 import math
 from types import SimpleNamespace
 
-import torch
-
 import comfy.model_sampling
 import comfy.samplers
+import torch
 
 from ...cil import forward, schedules
 from ..lvdm.sampling import RescaledDiscrete

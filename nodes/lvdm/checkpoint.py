@@ -7,14 +7,13 @@ fine-tuned ones, which have the same layout.
 
 from pathlib import Path
 
-import torch
-
 import comfy.clip_vision
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.utils
 import folder_paths
+import torch
 
 from .model import VARIANTS, LVDMConfig
 from .unet import INIT_HEADS

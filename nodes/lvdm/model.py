@@ -7,12 +7,11 @@ nodes that know SVD's layout work unchanged. So a run samples one clip.
 
 from dataclasses import dataclass
 
-import torch
-
 import comfy.conds
 import comfy.model_base
 import comfy.supported_models
 import comfy.utils
+import torch
 
 from .sampling import sampling_for
 from .unet import LVDMUNet

@@ -4,11 +4,10 @@ A perceiver (learned queries that attend to the picture's tokens and to each oth
 released checkpoints' key names under `image_proj_model`.
 """
 
-import torch
-from torch import nn
-
 import comfy.ops
+import torch
 from comfy.ldm.modules.attention import optimized_attention
+from torch import nn
 
 
 class PerceiverAttention(nn.Module):

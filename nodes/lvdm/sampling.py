@@ -7,10 +7,9 @@ every sampler and scheduler of the host is right for them. Only what the network
 says has to be translated, and that needs s as a function of sigma'.
 """
 
-import torch
-
 import comfy.model_base
 import comfy.model_sampling
+import torch
 
 TURN = 400  # timesteps over which s falls
 

@@ -5,14 +5,13 @@ apart. Module names are those of the released checkpoints, so that weights, LoRA
 find their places. Read from DynamiCrafter and VideoCrafter (lvdm/modules), written anew.
 """
 
-import torch
-from torch import nn
-
 import comfy.ops
 import comfy.patcher_extension
+import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, Upsample, apply_control
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
+from torch import nn
 
 from .resampler import Resampler
 

@@ -7,10 +7,9 @@ host's `extra_conds` to make the network's inputs of. So training shows what sam
 
 from dataclasses import dataclass
 
-import torch
-
 import comfy.clip_vision
 import comfy.model_base
+import torch
 
 from ...cil.training import Example
 from ..lvdm.model import LVDM as LVDMModel

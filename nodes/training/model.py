@@ -8,16 +8,15 @@ import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 
-import torch
-from torch.utils.checkpoint import checkpoint
-
 import comfy.ldm.modules.attention
 import comfy.lora
 import comfy.lora_convert
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sd
+import torch
 from comfy.weight_adapter import LoRAAdapter
+from torch.utils.checkpoint import checkpoint
 
 from ...cil import processes, training
 from ..fingerprint import of_weights

@@ -5,11 +5,10 @@ import json
 import math
 from pathlib import Path
 
-from comfy_api.latest import io, ui
-
 import comfy.model_management
 import comfy.utils
 import folder_paths
+from comfy_api.latest import io, ui
 
 from ...cil import clips as cil_clips
 from ...cil import prepared

@@ -14,12 +14,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 import comfy.clip_vision
 import comfy.model_management
 import comfy.sd
 import comfy.utils
+import torch
 
 from ...cil import clips, motion, prepared
 from ...cil.processes import command, team
@@ -30,7 +29,7 @@ from ..host.models import model_family
 from ..lvdm import checkpoint as lvdm_checkpoint
 from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend
-from .conditions import SVD, Encoders, ConditionAdapter, Wan, check_encoders, adapter_of, text_embedding
+from .conditions import SVD, ConditionAdapter, Encoders, Wan, adapter_of, check_encoders, text_embedding
 
 NO_FLOW = "none"
 

@@ -20,7 +20,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 import comfy.utils
 
 from ...cil import prepared, processes, training
@@ -205,9 +204,8 @@ def report(run: training.Training):
 def main(arguments: list[str] | None = None):
     o = arguments_of(arguments)
     state = o.out.with_name(o.out.stem + ".state.safetensors")
-    with processes.command():
-        with claim(o.out, state) if processes.team().rank == 0 else nullcontext():
-            train(o, state)
+    with processes.command(), claim(o.out, state) if processes.team().rank == 0 else nullcontext():
+        train(o, state)
 
 
 def train(o: argparse.Namespace, state: Path):

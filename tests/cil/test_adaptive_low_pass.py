@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cil_pack.cil import adaptive_low_pass as alg
 from cil_pack.cil.low_pass import FILTERS
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from toy import Toy
+
 from cil_pack.cil import forward
 from cil_pack.cil.analytic_init import optimal_start
-from toy import Toy
 
 PROCESSES = [(forward.VE, 50.0), (forward.VP, 3.0), (forward.FLOW, 0.7), (forward.RFLOW, 5.0)]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from cil_pack.cil.attention_bias import Keys, attention, in_first_share, with_mask
 from cil_pack.cil.schedules import step_index
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from cil_pack.cil import moments as M
 from safetensors.torch import save_file
+
+from cil_pack.cil import moments as M
 
 TRUE = torch.randn(4, 16, 10, 14, generator=torch.Generator().manual_seed(0))  # [C, T, h, w]
 LAYOUTS = {

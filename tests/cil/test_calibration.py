@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+
 from cil_pack.cil import calibration, forward, levels, views
 from cil_pack.cil.calibration import Evidence, inner_products
 from cil_pack.cil.views import MOTIONS, WHOLE

@@ -8,6 +8,7 @@ import av
 import pytest
 import torch
 import video_file
+
 from cil_pack.cil import clips
 
 SPEC = clips.ClipSpec(frames=3, fps=2.0, height=32, width=48)

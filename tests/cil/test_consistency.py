@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from cil_pack.cil import consistency, flow
 from cil_pack.cil.motion import SVD_SIZE
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
-from cil_pack.cil import estimate as E
-from cil_pack.cil.clips import Unreadable
 from safetensors.torch import save_file
 from toy import Toy
+
+from cil_pack.cil import estimate as E
+from cil_pack.cil.clips import Unreadable
 
 
 def draws(toy, n, seed=0):

@@ -10,8 +10,9 @@ import weakref
 import full_disk
 import pytest
 import torch
-from cil_pack.cil import files, resumable
 from safetensors.torch import load_file, save_file
+
+from cil_pack.cil import files, resumable
 
 unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

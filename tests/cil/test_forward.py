@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from cil_pack.cil import forward
 
 RESCALED = forward.rescaled(lambda s: 1 / (1 + 0.1 * s))

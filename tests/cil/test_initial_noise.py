@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from cil_pack.cil import initial_noise as starts
 
 SHAPE = (8, 12, 16)

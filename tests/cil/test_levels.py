@@ -4,6 +4,7 @@ import itertools
 import math
 
 import pytest
+
 from cil_pack.cil import forward, levels
 
 EDM = lambda f: 0.002 * (700 / 0.002) ** f

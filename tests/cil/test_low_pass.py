@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cil_pack.cil.low_pass import FILTERS, NEUTRAL, down_up, gaussian
 
 IMAGES = [(3, 24, 32), (2, 4, 24, 32), (1, 16, 5, 24, 32)]

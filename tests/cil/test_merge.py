@@ -5,6 +5,7 @@ import shutil
 import full_disk
 import pytest
 import torch
+
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Estimate
 from cil_pack.moments import convert, merge

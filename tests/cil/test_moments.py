@@ -3,8 +3,9 @@ import json
 import full_disk
 import pytest
 import torch
-from cil_pack.cil import moments as M
 from safetensors.torch import save_file
+
+from cil_pack.cil import moments as M
 
 
 def some(shape=(4, 16, 8, 12), space="sd", variance=0.8):

@@ -3,8 +3,8 @@
 
 import pytest
 import torch
-from cil_pack.cil import flow, motion
 
+from cil_pack.cil import flow, motion
 
 
 def texture(h, w, seed=0):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from cil_pack.cil import forward, motion_gain
 from cil_pack.cil.motion_gain import BRIGHTNESS, CONTRAST, FADE, NOTHING
 

@@ -5,12 +5,13 @@ import json
 import full_disk
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from cil_pack.cil import prepared, training
 from cil_pack.cil.clips import Unreadable
 from cil_pack.cil.files import Claimed
 from cil_pack.cil.training import Clip
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 ITEMS = [f"{i:02d}.mp4" for i in range(40)]
 SETTINGS = {"frames": 3}

@@ -1,11 +1,11 @@
 """The probe against exact denoisers in closed form."""
 
-import math
 
 import pytest
 import torch
-from cil_pack.cil import forward, probe
 from toy import Toy
+
+from cil_pack.cil import forward, probe
 
 LEVELS = {
     "EDM": (forward.VE, [0.01, 1.0, 30.0, 700.0]),

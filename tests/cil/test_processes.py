@@ -10,6 +10,7 @@ import time
 import full_disk
 import pytest
 import torch
+
 from cil_pack.cil import processes
 from cil_pack.cil.training import Diverged, Recipe, Training
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from cil_pack.cil import schedules
 
 

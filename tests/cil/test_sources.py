@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+
 from cil_pack.cil import clips, sources
 
 SECRET = "s3cret-in-a-file"
@@ -85,7 +86,7 @@ def test_a_list_names_videos_and_is_not_quoted(places, line):
     assert "line 2 of 'list.txt'" in refused("list.txt", [allowed])
 
 
-@pytest.mark.parametrize("data", [f"clip.mp4\n\nclip.mp4\n".encode(enc) for enc in ("utf-8", "utf-8-sig", "utf-16")])
+@pytest.mark.parametrize("data", ["clip.mp4\n\nclip.mp4\n".encode(enc) for enc in ("utf-8", "utf-8-sig", "utf-16")])
 def test_a_list_of_each_encoding(places, data):
     allowed, _ = places
     (allowed / "list.txt").write_bytes(data)

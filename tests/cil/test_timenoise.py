@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cil_pack.cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
 
 CASES = [(0.0, 5.0, 100.0), (0.5, 5.0, 25.0), (0.9, 5.0, 15.0), (1.0, 5.0, 1.0), (0.7, 0.3, 0.02), (0.3, 1.0, 1e-6)]

@@ -1,6 +1,7 @@
 """The training: losses against hand-written ones in float64, draws, and stopping anywhere."""
 
 import dataclasses
+import itertools
 import math
 import threading
 import time
@@ -8,10 +9,11 @@ import time
 import full_disk
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from cil_pack.cil import forward, resumable, training
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Example, Objective, Recipe, Training
-from safetensors.torch import save_file
 
 SHAPE = (2, 3, 4, 4)  # C, T, h, w
 
@@ -182,7 +184,7 @@ def test_noise_levels_are_drawn_as_named():
     table = torch.arange(1.0, 11.0)
     assert {training.uniform_timestep(table)(g) for _ in range(300)} == set(table.tolist())
     times = [training.uniform_time(lambda t: t)(g) for _ in range(3000)]
-    assert 0 < min(times) and max(times) <= 1 and sum(times) / 3000 == pytest.approx(0.5, abs=0.03)
+    assert min(times) > 0 and max(times) <= 1 and sum(times) / 3000 == pytest.approx(0.5, abs=0.03)
 
 
 def test_batches_do_not_depend_on_how_they_are_split():
@@ -348,7 +350,7 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(every, size, takes):
             spent.append(takes)
     assert len(spent) > 3 and sum(spent[1:]) <= training.trainer.SHARE * (now[0] - began[0]) + 1e-6
     assert spent[0] <= 0.05 * (began[0] + takes) or size == 1000  # what is as fast as was thought is right at once
-    gaps = [b - a for a, b in zip(began, began[1:])]
+    gaps = [b - a for a, b in itertools.pairwise(began)]
     assert max(gaps) <= max(every, takes / training.trainer.SHARE) + takes + 1  # and as often as that allows
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import video_file
+
 from cil_pack.demo import scenes
 
 

@@ -9,8 +9,9 @@ import lvdm_tiny
 import lvdm_weights
 import pytest
 import torch
-from cil_pack.demo import model as demo_model
 from safetensors.torch import save_file
+
+from cil_pack.demo import model as demo_model
 
 run = sys.modules["cil_run"]
 # what the demo model's sockets give: image tokens and "text" of this width

@@ -143,9 +143,10 @@ def test_nothing_heavy_is_imported_at_start(monkeypatch):
 
 def test_the_registry_finds_what_it_needs(root):
     """Read by the host's own parser of pyproject.toml."""
-    from cil_pack.workflows import graph
     from comfy_config.config_parser import extract_node_configuration
     from PIL import Image
+
+    from cil_pack.workflows import graph
 
     config = extract_node_configuration(str(root))
     assert (config.project.name, config.project.version) == (graph.PACK["cnr_id"], graph.PACK["ver"])

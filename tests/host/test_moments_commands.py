@@ -11,6 +11,7 @@ import pytest
 import real_clips
 import torch
 import video_file
+
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Estimate
 
@@ -112,7 +113,7 @@ def test_killed_and_resumed_is_the_uninterrupted_one(single, videos, root_path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    assert 4 <= Estimate.load(partial).done
+    assert Estimate.load(partial).done >= 4
     done = call(root_path, "moments.estimate", videos, "--vae", "demo", "--out", out, *CLIP)
     assert "going on after" in done.stdout
     one, again = M.load(single[0]), M.load(out)

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cil_pack.workflows import page as page_of
 from PIL import Image
+
+from cil_pack.workflows import page as page_of
 
 PageTimeout = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright").TimeoutError
 pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")

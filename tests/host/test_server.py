@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 import video_file
-from cil_pack.cil import moments as cil_moments
-from cil_pack.demo import scenes
 from PIL import Image
 from safetensors.torch import load_file
+
+from cil_pack.cil import moments as cil_moments
+from cil_pack.demo import scenes
 
 run = sys.modules["cil_run"]
 

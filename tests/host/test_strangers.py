@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from interface import ours
+
 from cil_pack.nodes.host.notes import harmless
 from cil_pack.workflows import page as page_of
-from interface import ours
 
 pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 needs_page = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")

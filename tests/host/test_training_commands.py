@@ -13,11 +13,12 @@ import lvdm_tiny
 import pytest
 import torch
 import video_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from cil_pack.cil import prepared
 from cil_pack.cil.training import Clip
 from cil_pack.demo import model, scenes
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 SETTINGS = ["--steps", "4", "--precision", "fp32", "--no-checkpointing", "--beta-m", "5", "--P-mean", "1", "--ema", "0.9", "--learning-rate", "0.001"]
 

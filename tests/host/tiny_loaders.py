@@ -7,10 +7,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import comfy.patcher_extension
 import torch
 from comfy_api.latest import ComfyExtension, io
-
-import comfy.patcher_extension
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS))

@@ -1,17 +1,17 @@
 """Adaptive low-pass guidance in the host: its output against the formula, when it acts, and that nothing else changes."""
 
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_easycache as easycache
 import family_models
 import pytest
 import torch
+from network_inputs import PLACES, cut, sample
+
 from cil_pack.cil.low_pass import down_up
 from cil_pack.nodes import alg as nodes_alg
 from cil_pack.nodes.alg import AS_SET, FAMILY_PRESET, STEPS, TIME, AdaptiveLowPass, AdaptiveLowPassGuider
 from cil_pack.nodes.timenoise import FIXED, TimeNoiseCondition
-from network_inputs import PLACES, cut, sample
-
-import comfy.samplers
 
 FAMILIES = ["SVD", "Wan 2.1 I2V", "Hunyuan I2V concat", "Hunyuan 1.5 I2V"]
 CFG, LOUD = 4.0, 4

@@ -9,12 +9,13 @@ import einops
 import pytest
 import tiny
 import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from network_inputs import PLACES, cut, sample
+
 from cil_pack.cil.timenoise import generator_for
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
-from comfy_api.torch_helpers import set_torch_compile_wrapper
-from network_inputs import PLACES, cut, sample
 
 LEVEL, SEED = 0.3, 11
 

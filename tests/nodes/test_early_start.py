@@ -1,19 +1,19 @@
 """CILEarlyStart: where it acts, where it stays out, and what it says."""
 
+import comfy.model_sampling
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_model_advanced as advanced
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+
+import nodes as host_nodes
 from cil_pack.nodes import early_start
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.schedule import AUTO, HAND_OVER, TRAILING
-
-import comfy.model_sampling
-import comfy.samplers
 
 SEED = 3
 

@@ -8,18 +8,18 @@ import os
 import random
 from dataclasses import dataclass
 
+import comfy.patcher_extension
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+
+import nodes as host_nodes
 from cil_pack.cil import schedules
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.schedule import ANEW, AUTO, HAND_OVER
-
-import comfy.patcher_extension
-import comfy.samplers
 
 COUNTS_ITSELF = ("ddim_uniform", "beta")
 KINDS = ["SVD", "eps", "v zsnr", "eps rescaled", "v rescaled zsnr", "flow", *tiny.SHIFTED, "flow shift 8", "flux", "Cosmos RFlow"]

@@ -1,13 +1,16 @@
 """Early start and Analytic-Init on every family's own host class: the first x, kept frames, every sampler node."""
 
+import comfy.model_base
+import comfy.utils
 import comfy_extras.nodes_custom_sampler as custom
 import family_models
 import lvdm_tiny
 import network_inputs
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+
+import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
 from cil_pack.nodes import probe as nodes_probe
@@ -17,9 +20,6 @@ from cil_pack.nodes.families import FAMILIES, channels, family_of
 from cil_pack.nodes.host.evaluation import SamplingContext
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.lvdm import model as lvdm
-
-import comfy.model_base
-import comfy.utils
 
 SEED, FRACTION, VARIANCE = 5, 0.8, 0.6
 EVERY = list(family_models.TINY)

@@ -2,13 +2,17 @@
 
 import copy
 
+import comfy.patcher_extension
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_model_advanced as advanced_sampling
 import foreign_models as foreign
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+from foreign_models import draw
+
+import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.low_pass import down_up
 from cil_pack.cil.timenoise import generator_for
@@ -23,10 +27,6 @@ from cil_pack.nodes.host.schedule import TRAILING
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 from cil_pack.nodes.timenoise import AS_SET, CLEAN, FIXED, MEDIAN, TimeNoiseCondition
-from foreign_models import draw
-
-import comfy.patcher_extension
-import comfy.samplers
 
 SEED, LEVEL, START, VARIANCE = 5, 0.3, 0.9, 0.6
 MAKE = {"Native DynamiCrafter": foreign.native_dynamicrafter, "PIA": foreign.pia}

@@ -1,9 +1,11 @@
 """A setting that cannot act says so in the node, and one that acts says nothing of the kind."""
 
 import comfy_extras.nodes_custom_sampler as custom
+import folder_paths
 import pytest
 import tiny
 import torch
+
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.clips import ClipSpec
 from cil_pack.nodes import moments as nodes_moments
@@ -14,8 +16,6 @@ from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.schedule import BY_SIGNAL
 from cil_pack.nodes.motion import DIS, RAFT_SMALL
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
-
-import folder_paths
 
 
 @pytest.fixture

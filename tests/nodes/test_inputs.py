@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cil_pack.nodes import NODES
 from cil_pack.nodes.host import inputs
 

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from network_inputs import PLACES, blanked, cut, sample
+
 from cil_pack.cil.low_pass import FILTERS, down_up
 from cil_pack.nodes import low_pass as nodes_low_pass
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
-from network_inputs import PLACES, blanked, cut, sample
 
 DOWN_UP, GAUSSIAN = FILTERS
 SOME_OF_EACH_KIND = ["SVD", "Wan 2.1 I2V", "Wan 2.2 Fun control", "Wan VACE", "Wan 2.2 5B", "Hunyuan reference", "Hunyuan 1.5 I2V", "LTXV guide", "Cosmos Predict2"]

@@ -1,13 +1,16 @@
 """DynamiCrafter and VideoCrafter1 sampled in the host, with its own nodes and the pack's."""
 
+import comfy.patcher_extension
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_model_advanced as advanced_nodes
 import lvdm_tiny
 import lvdm_weights
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+from lvdm_ddim import ddim, published
+
+import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil import schedules
 from cil_pack.demo import model as demo_model
@@ -19,9 +22,6 @@ from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.schedule import TRAILING
 from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
-from lvdm_ddim import ddim, published
-
-import comfy.patcher_extension
 
 SEED = 7
 NAMES = [v.name for v in VARIANTS]

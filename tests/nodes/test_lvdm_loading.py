@@ -3,18 +3,18 @@
 import inspect
 import logging
 
+import comfy.sd
 import folder_paths
 import lvdm_tiny
 import pytest
 import torch
+from comfy_execution.graph import ExecutionBlocker
+from safetensors.torch import load_file, save_file
+
 from cil_pack.nodes.dynamicrafter import LoadDynamiCrafter
 from cil_pack.nodes.host.models import model_family
 from cil_pack.nodes.lvdm import checkpoint
 from cil_pack.nodes.lvdm.model import VARIANTS
-from safetensors.torch import load_file, save_file
-
-import comfy.sd
-from comfy_execution.graph import ExecutionBlocker
 
 VARIANT_NAMES = [v.name for v in VARIANTS]
 UNET = checkpoint.UNET

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+import comfy.ops
 import lvdm_tiny
 import lvdm_weights
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from cil_pack.nodes.lvdm import checkpoint
 from cil_pack.nodes.lvdm.sampling import dynamic_rescale
 from cil_pack.nodes.lvdm.unet import LVDMUNet
-from safetensors.torch import load_file
-
-import comfy.ops
 
 GOLDEN = load_file(Path(__file__).parent.parent / "golden" / "lvdm.safetensors")
 

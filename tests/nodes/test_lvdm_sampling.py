@@ -1,14 +1,15 @@
 """The noise process of LVDM models: the published tables, the authors' DDIM, and what the network sees."""
 
+import comfy.k_diffusion.sampling
 import pytest
 import torch
+from lvdm_ddim import ddim, published
+
 from cil_pack.cil import schedules
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.lvdm.sampling import RescaledDiscrete, sampling_for
-from lvdm_ddim import ddim, published
 
-import comfy.k_diffusion.sampling
 
 @pytest.fixture(params=VARIANTS, ids=lambda v: v.name)
 def variant(request):

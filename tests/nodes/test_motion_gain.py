@@ -2,30 +2,30 @@
 
 import json
 
+import comfy.ldm.models.autoencoder
+import comfy.ldm.wan.vae
+import comfy.patcher_extension
+import comfy.utils
 import comfy_extras.nodes_context_windows as windows
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_easycache as easycache
 import family_models
 import gaussian_video as video
-import nodes as host_nodes
 import pytest
 import sound_models
 import tiny
 import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from gaussian_video import BATCHED, FRAMES, KINDS
+from network_inputs import sample
+
+import nodes as host_nodes
 from cil_pack.nodes import motion_gain
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.evaluation import SamplingContext
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.motion_gain import CILMotionGain
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
-from comfy_api.torch_helpers import set_torch_compile_wrapper
-from gaussian_video import BATCHED, FRAMES, KINDS
-from network_inputs import sample
-
-import comfy.ldm.models.autoencoder
-import comfy.ldm.wan.vae
-import comfy.patcher_extension
-import comfy.utils
 
 SEED, STEPS = 5, 24
 DATA = video.Data()

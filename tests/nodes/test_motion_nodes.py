@@ -1,11 +1,11 @@
 """Motion Score: what it holds in memory, and how it asks the host for room."""
 
+import comfy.model_management
 import torch
+
 from cil_pack.cil import flow, motion
 from cil_pack.nodes import motion as nodes_motion
 from cil_pack.nodes import pictures
-
-import comfy.model_management
 
 
 def test_a_clip_is_resized_and_scored_frame_by_frame(monkeypatch):

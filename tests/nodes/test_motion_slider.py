@@ -2,19 +2,19 @@
 
 from types import SimpleNamespace
 
+import comfy.ldm.modules.attention as host_attention
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import family_models
 import pytest
 import torch
+from network_inputs import sample
+
 from cil_pack.cil.attention_bias import Keys, attention
 from cil_pack.nodes import motion_slider
 from cil_pack.nodes.host import tokens
 from cil_pack.nodes.host.calls import STEPS, TIME
 from cil_pack.nodes.motion_slider import MotionSliderNode
-from network_inputs import sample
-
-import comfy.ldm.modules.attention as host_attention
-import comfy.samplers
 
 GAMMA, LOUD = 0.9, 4
 # where the first latent frame's keys lie, and how many keys a self-attention has: written down by hand from the networks,

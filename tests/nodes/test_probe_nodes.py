@@ -3,19 +3,19 @@
 import json
 import weakref
 
+import comfy.model_management
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_video_model as video
 import pytest
 import tiny
 import torch
+
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.motion import DIS, MotionScore
 from cil_pack.nodes.probe import FROZEN, HALF_SPEED, LeakageProbe
 from cil_pack.nodes.sweep import StartSweep, parse_starts
-
-import comfy.model_management
-import comfy.samplers
 
 pytest.importorskip("cv2")
 BUCKET = 200

@@ -11,6 +11,7 @@ import lvdm_tiny
 import lvdm_weights
 import pytest
 import torch
+
 from cil_pack.cil import calibration, prepared, probe, training
 from cil_pack.cil.training import Clip
 from cil_pack.demo import latents, model, scenes

@@ -2,15 +2,15 @@
 
 import math
 
+import comfy.samplers
 import pytest
 import tiny
 import torch
+
 from cil_pack.cil import schedules
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.schedule import TRAILING, scheduler_names
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
-
-import comfy.samplers
 
 PAPER, CUT = LAYOUTS
 

@@ -1,19 +1,19 @@
 """The first x that the model sees, by every route, for every kind of sampling the host has."""
 
+import comfy.sample
+import comfy.samplers
+import comfy.utils
 import comfy_extras.nodes_custom_sampler as custom
-import nodes as host_nodes
 import pytest
 import tiny
 import torch
+
+import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
-
-import comfy.sample
-import comfy.samplers
-import comfy.utils
 
 SEED = 7
 EVERY = list(tiny.KINDS)

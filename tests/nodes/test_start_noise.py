@@ -1,17 +1,17 @@
 """Start Noise and FreeInit in the host: the x that the first call of the model sees, neutral settings, errors."""
 
+import comfy.sample
+import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import tiny
 import torch
+
 from cil_pack.cil import initial_noise
 from cil_pack.cil.timenoise import generator_for
 from cil_pack.nodes import start_noise
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.start_noise import FRAME_INIT, MIXED, PLAIN, PROGRESSIVE, FreeInit, StartNoiseNode
-
-import comfy.sample
-import comfy.samplers
 
 SEED = 3
 

@@ -5,12 +5,27 @@ from types import SimpleNamespace
 import lvdm_tiny
 import pytest
 import torch
+from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
+
 from cil_pack.cil.timenoise import TimeNoise, generator_for
 from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
-from cil_pack.nodes.timenoise import AS_SET, CLEAN, CONSTANT, DRAWN, FIXED, FRACTION, GENTLE, MEDIAN, MIX, PAPER, SHARE, TimeNoiseCondition, share_of_largest
-from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
+from cil_pack.nodes.timenoise import (
+    AS_SET,
+    CLEAN,
+    CONSTANT,
+    DRAWN,
+    FIXED,
+    FRACTION,
+    GENTLE,
+    MEDIAN,
+    MIX,
+    PAPER,
+    SHARE,
+    TimeNoiseCondition,
+    share_of_largest,
+)
 
 SEED, LEVEL = 11, 0.3
 

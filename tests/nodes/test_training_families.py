@@ -5,15 +5,21 @@ import hashlib
 import json
 import math
 
+import comfy.clip_vision
 import comfy_extras.nodes_wan as wan
 import family_models
 import folder_paths
 import lvdm_tiny
 import lvdm_weights
-import nodes as host_nodes
 import pytest
 import torch
 import video_file
+from lvdm_ddim import published
+from network_inputs import sample
+from safetensors.torch import load_file, save_file
+from training_settings import QUICK
+
+import nodes as host_nodes
 from cil_pack.cil import clips as cil_clips
 from cil_pack.cil import prepared, training
 from cil_pack.cil.timenoise import TimeNoise
@@ -24,12 +30,6 @@ from cil_pack.nodes.training import model as trainable
 from cil_pack.nodes.training import nodes as training_nodes
 from cil_pack.nodes.training import train
 from cil_pack.nodes.training.conditions import adapter_of
-from lvdm_ddim import published
-from network_inputs import sample
-from safetensors.torch import load_file, save_file
-from training_settings import QUICK
-
-import comfy.clip_vision
 
 LVDM = [v.name for v in VARIANTS]
 WAN = ["Wan 2.1 I2V", "Wan 2.2 14B I2V"]

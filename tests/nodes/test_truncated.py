@@ -2,16 +2,16 @@
 
 import math
 
+import comfy.model_sampling
+import comfy.samplers
 import comfy_extras.nodes_model_advanced as advanced
 import pytest
 import tiny
 import torch
+
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.truncated import whole_of
-
-import comfy.model_sampling
-import comfy.samplers
 
 EVERY = [*tiny.KINDS, *tiny.SHIFTED]
 FRACTIONS = [0.96, 0.9, 0.7533, 0.3]

@@ -3,12 +3,14 @@
 import copy
 import json
 
+import comfy.utils
 import comfy_extras.nodes_custom_sampler as custom
-import nodes as host_nodes
 import pytest
 import sound_models
 import tiny
 import torch
+
+import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
@@ -20,8 +22,6 @@ from cil_pack.nodes.motion import DIS
 from cil_pack.nodes.probe import FROZEN, LeakageProbe
 from cil_pack.nodes.sweep import StartSweep
 from cil_pack.nodes.timenoise import TimeNoiseCondition
-
-import comfy.utils
 
 SEED, FRACTION, VARIANCE = 5, 0.7, 0.6
 SHAPES = [sound_models.VIDEO, sound_models.SOUND]
@@ -215,7 +215,7 @@ def test_the_probe_says_why_it_cannot(model):
 
 def test_moments_are_those_of_the_video(model):
     clips = torch.randn(3, *sound_models.VIDEO[1:], generator=torch.Generator().manual_seed(4)) + 0.5
-    settings = dict(folder="", frames=16, fps=3.0, width=512, height=320, seed=0, flip=False)
+    settings = {"folder": "", "frames": 16, "fps": 3.0, "width": 512, "height": 320, "seed": 0, "flip": False}
     moments = run(EstimateMoments, model=model, latents=sound_models.latent(video=clips), **settings)[0]
     assert moments.space == "ltxav" and moments.count == 3
     assert torch.allclose(moments.mean, clips.mean(0), atol=1e-5)
