@@ -233,7 +233,9 @@ class Server:
             "--disable-auto-launch", "--disable-api-nodes", *cpu, *arguments,
         ]  # fmt: skip
         with self.log.open("wb") as out:
-            self.process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=self.base, env=os.environ | (environment or {}))
+            self.process = subprocess.Popen(
+                [str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, cwd=self.base, env=os.environ | (environment or {})
+            )
         try:
             self._wait_until_up()
         except BaseException:

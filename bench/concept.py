@@ -44,7 +44,10 @@ def draw():
     scene = scenes.sample(1, torch.Generator().manual_seed(4)).replace(bucket=float(scenes.MAX_BUCKET))
     clip = scenes.render(scene)
     eps = torch.randn(latents.encode(clip).shape, generator=torch.Generator().manual_seed(0))
-    cells = [pictures.captioned(F.interpolate(clip[:, i], (SIZE, SIZE), mode="bilinear")[0].movedim(0, -1), text) for i, text in ((0, "the picture (first frame)"), (-1, "the truth (last frame)"))]
+    cells = [
+        pictures.captioned(F.interpolate(clip[:, i], (SIZE, SIZE), mode="bilinear")[0].movedim(0, -1), text)
+        for i, text in ((0, "the picture (first frame)"), (-1, "the truth (last frame)"))
+    ]
     columns = [torch.cat(cells)]
     for sigma in SIGMAS:
         noisy = pictures.captioned(frame(noisy_pixels(clip, sigma, eps)), f"noisy, sigma {sigma:g}")

@@ -28,7 +28,11 @@ def main(arguments=None):
     import real_clips
 
     weights = raft_weights.folder()
-    engines = {"DIS": flow.dis(), "RAFT small": flow.raft(weights=weights / "raft-small.pth"), "RAFT large (sintel)": flow.raft(weights=weights / "raft-sintel.pth")}
+    engines = {
+        "DIS": flow.dis(),
+        "RAFT small": flow.raft(weights=weights / "raft-small.pth"),
+        "RAFT large (sintel)": flow.raft(weights=weights / "raft-sintel.pth"),
+    }
     lines = [
         "# DIS and RAFT on real clips",
         "",

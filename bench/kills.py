@@ -25,7 +25,25 @@ from ..moments import estimate
 from ..nodes.training import prepare, train
 
 CLIP = ["--frames", "4", "--fps", "3", "--width", "64", "--height", "64", "--per-video", "6"]
-TRAIN = ["--steps", "10", "--rank", "2", "--precision", "fp32", "--no-checkpointing", "--beta-m", "5", "--P-mean", "1", "--ema", "0.9", "--learning-rate", "0.001", "--accumulation", "2"]
+TRAIN = [
+    "--steps",
+    "10",
+    "--rank",
+    "2",
+    "--precision",
+    "fp32",
+    "--no-checkpointing",
+    "--beta-m",
+    "5",
+    "--P-mean",
+    "1",
+    "--ema",
+    "0.9",
+    "--learning-rate",
+    "0.001",
+    "--accumulation",
+    "2",
+]
 LEFT_OVER = (".part", ".lock", ".json")
 
 
@@ -94,7 +112,11 @@ class Command:
 def commands(source: Path, clips: Path) -> list[Command]:
     def of_set(folder):
         made = prepared.load(folder / "set")
-        return {f"{name} {i}": t for i, name in enumerate(made.names) for t in [torch.cat([made[i].latents.float().flatten(), made[i].image.flatten(), made[i].embed.flatten()])]}
+        return {
+            f"{name} {i}": t
+            for i, name in enumerate(made.names)
+            for t in [torch.cat([made[i].latents.float().flatten(), made[i].image.flatten(), made[i].embed.flatten()])]
+        }
 
     return [
         Command("estimate", lambda out: lambda: estimate.main([str(source), "--vae", "demo", "--out", str(out / "m.safetensors"), *CLIP]), lambda out: load_file(out / "m.safetensors") | load_file(out / "m.partial.safetensors")),
@@ -141,7 +163,9 @@ def main(arguments: list[str] | None = None):
         source, clips = videos(place / "videos"), place / "clips" / "set"
         todo = commands(source, clips)
         todo[1].finish(clips.parent)
-        print("| command | a whole run | kills | results | the same to the bit | most that a kill left behind | left at the end |\n|---|---|---|---|---|---|---|")
+        print(
+            "| command | a whole run | kills | results | the same to the bit | most that a kill left behind | left at the end |\n|---|---|---|---|---|---|---|"
+        )
         rows = []
         for n, command in enumerate(todo):
             (place / command.name).mkdir()

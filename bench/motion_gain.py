@@ -18,7 +18,15 @@ from . import sampling
 
 KEPT = Path(__file__).parent.parent / ".run" / "motion_gain"
 PLAIN = "plain"
-COLUMNS = ("speed / asked", "still clips", "distance to the nearest true clip", "first frame", "flicker", "speed / asked more than plain, same clips", "distance more than plain, same clips")
+COLUMNS = (
+    "speed / asked",
+    "still clips",
+    "distance to the nearest true clip",
+    "first frame",
+    "flicker",
+    "speed / asked more than plain, same clips",
+    "distance more than plain, same clips",
+)
 SLOW, FAST = 60, 200  # motion buckets: these models make half and nine tenths of what they are asked for
 STILL = 0.25  # of the speed asked for, below which a clip counts as still
 
@@ -113,7 +121,14 @@ def row(setting, clips, plain):
     column = lambda name: [c[name] for c in clips]
     still = sampling.mean_and_error([100.0 * (speed < STILL) for speed in column("speed")])
     paired = lambda name: "" if clips is plain else sampling.pm([a[name] - b[name] for a, b in zip(clips, plain, strict=True)])
-    cells = [setting.name, sampling.pm(column("speed")), f"{still[0]:.0f} ± {still[1]:.0f} %", *(sampling.pm(column(n)) for n in ("distance", "first", "flicker")), paired("speed"), paired("distance")]
+    cells = [
+        setting.name,
+        sampling.pm(column("speed")),
+        f"{still[0]:.0f} ± {still[1]:.0f} %",
+        *(sampling.pm(column(n)) for n in ("distance", "first", "flicker")),
+        paired("speed"),
+        paired("distance"),
+    ]
     return f"| {' | '.join(cells)} |"
 
 
@@ -141,9 +156,25 @@ def plot(points, path, title):
     for name, colour in ((PLAIN, "black"), ("early start", "tab:orange"), ("motion gain", "tab:blue"), ("both", "tab:green")):
         of = [p for p in points if kind(p[0]) == name]
         if of:
-            axes.errorbar([m[0] for _, m, _ in of], [d[0] for _, _, d in of], [d[1] for _, _, d in of], [m[1] for _, m, _ in of], "o", color=colour, label=name, ms=4, lw=0.8, alpha=0.8)
+            axes.errorbar(
+                [m[0] for _, m, _ in of],
+                [d[0] for _, _, d in of],
+                [d[1] for _, _, d in of],
+                [m[1] for _, m, _ in of],
+                "o",
+                color=colour,
+                label=name,
+                ms=4,
+                lw=0.8,
+                alpha=0.8,
+            )
         for setting, motion, distance in of:
-            label = {PLAIN: "", "early start": f"{setting.start}", "motion gain": f"{setting.gain:g} > {setting.end:g}", "both": f"{setting.start}, {setting.gain:g}"}[name]
+            label = {
+                PLAIN: "",
+                "early start": f"{setting.start}",
+                "motion gain": f"{setting.gain:g} > {setting.end:g}",
+                "both": f"{setting.start}, {setting.gain:g}",
+            }[name]
             axes.annotate(label, (motion[0], distance[0]), fontsize=7, xytext=(3, 3), textcoords="offset points")
     axes.axvline(1, color="grey", lw=0.8)
     axes.set(xlabel="speed / asked", ylabel="distance to the nearest true clip", title=title)

@@ -47,4 +47,6 @@ def main(arguments=None):
         a, b = (timed(plain), timed(ours)) if i % 2 else reversed((timed(ours), timed(plain)))
         pairs.append((b[0] / a[0], b[1] / a[1]))
     for name, values in zip(("CPU time", "wall time"), zip(*pairs)):
-        print(f"{name} with / without, {per_run[0]} model calls each: median {statistics.median(values):.4f} of {len(values)} pairs, {min(values):.4f} to {max(values):.4f}")
+        print(
+            f"{name} with / without, {per_run[0]} model calls each: median {statistics.median(values):.4f} of {len(values)} pairs, {min(values):.4f} to {max(values):.4f}"
+        )

@@ -76,7 +76,11 @@ def tables(found):
 
 def gains(found, pictures, seeds):
     """Speed from the ordinary and from the suggested start, pair by pair -> lines of markdown."""
-    lines = ["", "| model | start (sigma) | speed / asked, ordinary start | from the suggested start | gain | distance to a true clip, then |", "|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| model | start (sigma) | speed / asked, ordinary start | from the suggested start | gain | distance to a true clip, then |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, finding in found.items():
         if finding.start >= finding.sampling.sigma_max or name == "exact denoiser":
             lines.append(f"| {name} | the ordinary one | | | | |")
@@ -84,7 +88,9 @@ def gains(found, pictures, seeds):
         demo, held_out, dis = sampling.Demo(name), sampling.held_out(pictures, SLOW), flow.dis()
         before, after = (sampling.from_start(demo, held_out, pictures * seeds, sigma, True, dis) for sigma in (None, finding.start))
         distances = [sampling.mean_and_error(columns[3])[0] for columns in (before, after)]
-        lines.append(f"| {name} | {finding.start:.3g} | {sampling.pm(before[1])} | {sampling.pm(after[1])} | {sampling.gain(after, before)} | {distances[0]:.3f}, {distances[1]:.3f} |")
+        lines.append(
+            f"| {name} | {finding.start:.3g} | {sampling.pm(before[1])} | {sampling.pm(after[1])} | {sampling.gain(after, before)} | {distances[0]:.3f}, {distances[1]:.3f} |"
+        )
         print(lines[-1], flush=True)
     return lines
 
@@ -106,12 +112,25 @@ def cost():
     model = demo.model.clone()
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "timed", timed)
     clips, node = DemoClips(demo.clip_vision, 4, 0), probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
-    settings = {"control": probe.FROZEN, "cfg": 1.0, "levels": LEVELS, "from_fraction": 0.0, "to_fraction": 1.0, "draws": PAIRS, "seed": 0, "flow": "DIS (OpenCV)", "clips": clips, "motion_bucket_id": 0}
+    settings = {
+        "control": probe.FROZEN,
+        "cfg": 1.0,
+        "levels": LEVELS,
+        "from_fraction": 0.0,
+        "to_fraction": 1.0,
+        "draws": PAIRS,
+        "seed": 0,
+        "flow": "DIS (OpenCV)",
+        "clips": clips,
+        "motion_bucket_id": 0,
+    }
     with torch.inference_mode():
         began = time.perf_counter()
         node.execute(model, **settings)
         whole = time.perf_counter() - began
-    print(f"4 clips x {LEVELS} levels x {PAIRS} pairs x 2 = {4 * LEVELS * PAIRS * 2} evaluations, {sum(rows)} made: {whole:.2f} s, of which the model {sum(inside):.2f} s, everything else {whole - sum(inside):.2f} s")
+    print(
+        f"4 clips x {LEVELS} levels x {PAIRS} pairs x 2 = {4 * LEVELS * PAIRS * 2} evaluations, {sum(rows)} made: {whole:.2f} s, of which the model {sum(inside):.2f} s, everything else {whole - sum(inside):.2f} s"
+    )
 
 
 def main(arguments=None):
@@ -126,11 +145,27 @@ def main(arguments=None):
     if o.cost:
         return cost()
     names = o.checkpoint or ["leaking", "healthy"]
-    lines = ["# The probe on the demo models", "", f"`python run.py do bench.probe`: {o.clips} clips, {LEVELS} levels, {PAIRS} pairs of noises. Demo models on demo data.", "", "## A fair draw of clips"]
+    lines = [
+        "# The probe on the demo models",
+        "",
+        f"`python run.py do bench.probe`: {o.clips} clips, {LEVELS} levels, {PAIRS} pairs of noises. Demo models on demo data.",
+        "",
+        "## A fair draw of clips",
+    ]
     fair = findings(o.clips, False, names)
     lines += tables(fair)
     if o.pictures:
-        lines += ["", f"Sampled from there, {o.pictures} held-out pictures, {o.seeds} seeds each, {sampling.STEPS} Euler steps, Karras, CFG 1; mean ± standard error:", *gains(fair, o.pictures, o.seeds)]
+        lines += [
+            "",
+            f"Sampled from there, {o.pictures} held-out pictures, {o.seeds} seeds each, {sampling.STEPS} Euler steps, Karras, CFG 1; mean ± standard error:",
+            *gains(fair, o.pictures, o.seeds),
+        ]
     if not o.fair_only:
-        lines += ["", f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that move fastest", "", "A biased draw: here a leak may be seen where there is none.", *tables(findings(o.clips, True, names))]
+        lines += [
+            "",
+            f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that move fastest",
+            "",
+            "A biased draw: here a leak may be seen where there is none.",
+            *tables(findings(o.clips, True, names)),
+        ]
     sampling.write_result("probe.md", lines)

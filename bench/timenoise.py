@@ -228,7 +228,19 @@ def main(arguments=None):
             both = [tuned(o, checkpoint, made, seed) for seed in range(o.train_seeds)]
             files[both[0][1]] = [file for file, _ in both]
         found = {name: Found(o, these, backend) for name, these in files.items()}
-        lines = [f"# Naive and TimeNoise tuning of the demo model *{checkpoint}*", "", *about, "", *grid(found), "", *differences(found), "", "One-step predictions:", "", *curve_rows(found, ideal)]
+        lines = [
+            f"# Naive and TimeNoise tuning of the demo model *{checkpoint}*",
+            "",
+            *about,
+            "",
+            *grid(found),
+            "",
+            *differences(found),
+            "",
+            "One-step predictions:",
+            "",
+            *curve_rows(found, ideal),
+        ]
         sampling.write_result(f"timenoise_{checkpoint}.md", [*lines, "", f"![curves](timenoise_{checkpoint}.png)"], o.out)
         plot(found, ideal, checkpoint, o.out / f"timenoise_{checkpoint}.png")
         print("\n".join(grid(found)), flush=True)
@@ -239,7 +251,14 @@ def main(arguments=None):
             figures = Found(o, [file], backend)
             rows.append((name, *(figures.column(STARTS[0][0], i) for i in (0, 1, 3))))
             print(*rows[-1], flush=True)
-        lines = ["# a and beta_m of TimeNoise, from the demo model *leaking*", "", *about, "", f"| tuning | {COLUMNS[0]} | {COLUMNS[1]} | {COLUMNS[3]} |", "|---|---|---|---|"]
+        lines = [
+            "# a and beta_m of TimeNoise, from the demo model *leaking*",
+            "",
+            *about,
+            "",
+            f"| tuning | {COLUMNS[0]} | {COLUMNS[1]} | {COLUMNS[3]} |",
+            "|---|---|---|---|",
+        ]
         lines += [f"| {name} | {' | '.join(map(sampling.number, columns))} |" for name, *columns in rows]
         sampling.write_result("timenoise_sweep.md", [*lines, "", "![sweep](timenoise_sweep.png)"], o.out)
         sweep_plot(rows, o.out / "timenoise_sweep.png")

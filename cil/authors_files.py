@@ -29,7 +29,9 @@ def _tensors(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():  # a class or function that unpickling would call
-            raise ValueError(f"{path.name} is refused: it holds more than tensors, and reading it could run code. Ask its maker for a safetensors file") from None
+            raise ValueError(
+                f"{path.name} is refused: it holds more than tensors, and reading it could run code. Ask its maker for a safetensors file"
+            ) from None
         raise ValueError(f"{path.name} cannot be read as a PyTorch file: {str(error).splitlines()[0]}") from None
     except Exception as error:  # the loader raises nearly anything on rubbish
         raise ValueError(f"{path.name} cannot be read as a PyTorch file: {error or type(error).__name__}") from None
@@ -45,7 +47,13 @@ def load(path):
     variance = next(tensors[k] for k in VARIANCE_KEYS if k in tensors)
     _check_stored(tensors[name], name, path)
     mean = _channels_first(torch.as_tensor(tensors[name]).float(), name, path)
-    about = {"source": f"converted from {path.name}", "scale": "latents times 0.18215", "frames": mean.shape[1], "height": 8 * mean.shape[2], "width": 8 * mean.shape[3]}
+    about = {
+        "source": f"converted from {path.name}",
+        "scale": "latents times 0.18215",
+        "frames": mean.shape[1],
+        "height": 8 * mean.shape[2],
+        "width": 8 * mean.shape[3],
+    }
     try:
         return Moments(mean, float(torch.as_tensor(variance).float().mean()), "sd", 0, about)
     except ValueError as error:
@@ -55,7 +63,9 @@ def load(path):
 def _check_stored(tensor, name, path):
     """Raise ValueError for a tensor that repeats its few stored values over a size that no memory holds."""
     if torch.is_tensor(tensor) and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{path.name} is refused: its {name} claims the shape {tuple(tensor.shape)}, but the file holds {tensor.untyped_storage().nbytes()} bytes of it")
+        raise ValueError(
+            f"{path.name} is refused: its {name} claims the shape {tuple(tensor.shape)}, but the file holds {tensor.untyped_storage().nbytes()} bytes of it"
+        )
 
 
 def _channels_first(mean, name, path):

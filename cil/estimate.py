@@ -112,7 +112,9 @@ class Estimate:
     @classmethod
     def load(cls, path: Path) -> "Estimate":
         """Read what `save` wrote. Raises ValueError, with the file and what to do, for anything else."""
-        tensors, about = resumable.read(path, FORMAT, VERSION, "a partial estimate of moments", "; finished files cannot be merged, their .partial files can", "estimate")
+        tensors, about = resumable.read(
+            path, FORMAT, VERSION, "a partial estimate of moments", "; finished files cannot be merged, their .partial files can", "estimate"
+        )
         try:
             estimate = cls(dict(about["settings"]))
             estimate.skipped = [Skipped(*s) for s in about["skipped"]]

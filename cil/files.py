@@ -47,7 +47,9 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT"
 def unwritable(path: Path, error: OSError) -> OSError:
     """The same error in one sentence with the path and what to do."""
     advice = ADVICE.get(error.errno or 0, "is the disk full, or gone?")
-    return OSError(f"{path} could not be written ({error.strerror or error}): {advice}; nothing half-written was left, and what stood there before is as it was")
+    return OSError(
+        f"{path} could not be written ({error.strerror or error}): {advice}; nothing half-written was left, and what stood there before is as it was"
+    )
 
 
 @contextmanager

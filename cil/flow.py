@@ -55,7 +55,9 @@ def raft(size="large", weights=None, device="cpu"):
         try:
             model = make(weights=kinds[size].DEFAULT)
         except OSError as error:
-            raise ValueError(f"torchvision could not fetch RAFT's weights ({error}): put a RAFT .pth file into models/cil_flow and choose it, or choose DIS") from None
+            raise ValueError(
+                f"torchvision could not fetch RAFT's weights ({error}): put a RAFT .pth file into models/cil_flow and choose it, or choose DIS"
+            ) from None
     else:
         state = torchvision_layout(_state_dict(weights))
         make = optical_flow.raft_large if "mask_predictor.conv.weight" in state else optical_flow.raft_small
@@ -130,4 +132,3 @@ def _torchvision_name(name):
     if words[0] == "mask":
         return f"mask_predictor.{ {'0': 'convrelu.0', '2': 'conv'}[words[1]] }.{words[2]}"
     return f"update_block.{rest}"
-

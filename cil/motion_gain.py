@@ -138,7 +138,9 @@ def curve_of(text: str) -> tuple[list[float], list[float]]:
         found = found.get("curve", found)
         sigmas, slopes = [float(s) for s in found["sigma"]], [float(s) for s in found["slope"]]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"a curve of Leakage Probe is expected, JSON with the lists 'sigma' and 'slope' (or a report that holds them as 'curve'), but this came: {str(text)[:80]!r}") from None
+        raise ValueError(
+            f"a curve of Leakage Probe is expected, JSON with the lists 'sigma' and 'slope' (or a report that holds them as 'curve'), but this came: {str(text)[:80]!r}"
+        ) from None
     if not sigmas or len(sigmas) != len(slopes):
         raise ValueError(f"a curve needs as many slopes as levels and at least one, but {len(sigmas)} levels and {len(slopes)} slopes came")
     if not all(math.isfinite(v) and v > 0 for v in (*sigmas, *slopes)):

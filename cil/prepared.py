@@ -56,7 +56,9 @@ class ClipSet:
         resumable.check_settings(f"{self.folder.name}/{path.name}", about["settings"], self.settings)
         if path.stem != _stem(self._records):
             wanted = self.folder / f"{_stem(self._records)}.safetensors"
-            raise ValueError(f"{path} does not follow on the shards before it: {wanted.name} is missing, or this is a copy. Bring that back, or delete this one and those after it, and prepare again")
+            raise ValueError(
+                f"{path} does not follow on the shards before it: {wanted.name} is missing, or this is a copy. Bring that back, or delete this one and those after it, and prepare again"
+            )
         texts = about.get("texts") or [None] * len(about["names"])
         self._rows += [(path, row, text) for row, text in enumerate(texts)]
         self.names += about["names"]
@@ -85,7 +87,9 @@ class ClipSet:
                 dropped = {name.removeprefix(DROPPED): file.get_tensor(name).float() for name in names if name.startswith(DROPPED)}
             latents, image, embed = rows["latents"], rows["image"].float(), rows.get("embed")
         except (SafetensorError, OSError, IndexError, KeyError) as error:
-            raise ValueError(f"{path} cannot be read any more ({error}): it was deleted or changed since this data set was opened. Prepare the clips again") from None
+            raise ValueError(
+                f"{path} cannot be read any more ({error}): it was deleted or changed since this data set was opened. Prepare the clips again"
+            ) from None
         return Clip(latents, image, None if embed is None else embed.float(), self.motion[index], text, dropped or None)
 
     @property
@@ -134,11 +138,15 @@ def prepare(
 def _left(clips, items, stamp):
     """Places in the list that are to be tried: of skipped files that have changed since, and of all new ones."""
     if clips.done > len(items):
-        raise Changed(f"{clips.folder} holds the outcome of {clips.done} files, but there are {len(items)} now: choose another name, or delete it to begin anew")
+        raise Changed(
+            f"{clips.folder} holds the outcome of {clips.done} files, but there are {len(items)} now: choose another name, or delete it to begin anew"
+        )
     size = lambda stamped: str(stamped).split("-")[0]  # a copy of the videos has other times
     changed = [name for name, (index, then) in zip(clips.names, clips.places) if index is not None and size(stamp(items[index])) != size(then)]
     if changed:
-        raise Changed(f"{len(changed)} videos have changed since they were prepared ({', '.join(changed[:3])}): choose another name, or delete {clips.folder} to begin anew")
+        raise Changed(
+            f"{len(changed)} videos have changed since they were prepared ({', '.join(changed[:3])}): choose another name, or delete {clips.folder} to begin anew"
+        )
     return [s.place for s in clips.skipped if s.place is not None and stamp(items[s.place]) != s.stamp] + list(range(clips.done, len(items)))
 
 

@@ -44,7 +44,9 @@ def command(patience: timedelta = PATIENCE):
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        raise SystemExit(f"there is not enough memory ({str(error).splitlines()[0] if str(error) else 'main memory'}): take smaller clips or a smaller batch, or close other programs") from None
+        raise SystemExit(
+            f"there is not enough memory ({str(error).splitlines()[0] if str(error) else 'main memory'}): take smaller clips or a smaller batch, or close other programs"
+        ) from None
     except KeyboardInterrupt:
         raise SystemExit("\nstopped; the same command goes on from there") from None
     except RuntimeError:

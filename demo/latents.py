@@ -52,9 +52,7 @@ def decoder(width=WIDTH):
         def __init__(self):
             super().__init__()
             relu = torch.nn.ReLU
-            self.conv = torch.nn.Sequential(
-                conv(width, width), relu(), conv(width, width), relu(), conv(width, width)
-            )
+            self.conv = torch.nn.Sequential(conv(width, width), relu(), conv(width, width), relu(), conv(width, width))
 
         def forward(self, x):
             return F.relu(self.conv(x) + x)

@@ -231,7 +231,16 @@ def train_stage(model, clip_vision, noise, stage, number, before, batch, seed, o
         optimiser.load_state_dict(state["optimiser"])
         average, first_step = {k: v.to(device) for k, v in state["average"].items()}, state["step"]
     else:
-        row = {"recipe": out.stem, "noise": noise, "stage": number, "steps": stage.steps, "shapes": scenes.SHAPES[: stage.shapes], "lr": stage.lr, "batch": batch, "seed": seed}
+        row = {
+            "recipe": out.stem,
+            "noise": noise,
+            "stage": number,
+            "steps": stage.steps,
+            "shapes": scenes.SHAPES[: stage.shapes],
+            "lr": stage.lr,
+            "batch": batch,
+            "seed": seed,
+        }
         with log.open("w" if number == 1 else "a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -27,7 +27,9 @@ def check(paths: list[Path], estimates: list[Estimate], doubles: bool):
     for (path, one), (other_path, other) in itertools.combinations(zip(paths, estimates), 2):
         both = shared(one, other)
         if both and not doubles:
-            raise ValueError(f"{path} and {other_path} hold {both} of the same clips, which would count twice: merge parts of different files (or give --doubles if they are to count twice)")
+            raise ValueError(
+                f"{path} and {other_path} hold {both} of the same clips, which would count twice: merge parts of different files (or give --doubles if they are to count twice)"
+            )
 
 
 def main(arguments: list[str] | None = None):
@@ -40,7 +42,10 @@ def main(arguments: list[str] | None = None):
         estimates = [Estimate.load(path) for path in o.parts]
         check(o.parts, estimates, o.doubles)
         first = estimates[0].settings
-        about = {k: first.get(k) for k in ("frames", "height", "width", "fps")} | {"source": f"merged from {len(estimates)} parts", "scale": "latents as the network sees them"}
+        about = {k: first.get(k) for k in ("frames", "height", "width", "fps")} | {
+            "source": f"merged from {len(estimates)} parts",
+            "scale": "latents as the network sees them",
+        }
         about["content"] = content([h for estimate in estimates for h in estimate.hashes])
         made = merge(estimates).moments(str(first.get("space")), about)
         moments.save(made, o.out)

@@ -23,6 +23,24 @@ from .host.inputs import checked
 
 NODES = [
     checked(node)
-    for module in (early_start, motion_gain, schedule, analytic_init, timenoise, low_pass, alg, motion_slider, start_noise, probe, sweep, motion, moments, training, dynamicrafter, demo, demo_clips)
+    for module in (
+        early_start,
+        motion_gain,
+        schedule,
+        analytic_init,
+        timenoise,
+        low_pass,
+        alg,
+        motion_slider,
+        start_noise,
+        probe,
+        sweep,
+        motion,
+        moments,
+        training,
+        dynamicrafter,
+        demo,
+        demo_clips,
+    )
     for node in module.NODES
 ]

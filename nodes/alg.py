@@ -147,8 +147,16 @@ class AdaptiveLowPass(io.ComfyNode):
             display_name="Adaptive Low-Pass Guidance (CIL)",
             category="image-to-video motion",
             description="ALG as published: at the first steps the guidance is taken with the image without fine detail, its base with the sharp image. More motion with little loss; three evaluations instead of two at those steps. Needs CFG above 1. No training.",
-            inputs=[io.Model.Input("model", tooltip="The image-to-video model, on its way to any sampler with a positive and a negative conditioning."), *widgets()],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model with the guidance on it. With a neutral strength, or a family without a published setting: the model as it came.")],
+            inputs=[
+                io.Model.Input("model", tooltip="The image-to-video model, on its way to any sampler with a positive and a negative conditioning."),
+                *widgets(),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The model with the guidance on it. With a neutral strength, or a family without a published setting: the model as it came.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -171,7 +179,14 @@ class AdaptiveLowPassGuider(io.ComfyNode):
                 io.Model.Input("model", tooltip="The image-to-video model."),
                 io.Conditioning.Input("positive", tooltip="The positive conditioning, with the image in it."),
                 io.Conditioning.Input("negative", tooltip="The negative conditioning, with the image in it."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip="The guidance scale. 1: no guidance, and then this node changes nothing. The authors use 5 for Wan, 6 for CogVideoX. Higher: closer to the text, and the filtered image counts for more."),
+                io.Float.Input(
+                    "cfg",
+                    default=5.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="The guidance scale. 1: no guidance, and then this node changes nothing. The authors use 5 for Wan, 6 for CogVideoX. Higher: closer to the text, and the filtered image counts for more.",
+                ),
                 *widgets(),
             ],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced.")],

@@ -98,16 +98,36 @@ class AnalyticInitLatent(io.ComfyNode):
             description="The best Gaussian to start from at an early sigma (Eq. 5 of the paper). For SamplerCustomAdvanced take latent and noise; for a sampler with 'add noise' off take noised_latent.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled."),
-                io.Latent.Input("latent", tooltip="Gives the size and everything else it carries (mask, batch index). Its picture is used only where a mask keeps it."),
+                io.Latent.Input(
+                    "latent", tooltip="Gives the size and everything else it carries (mask, batch index). Its picture is used only where a mask keeps it."
+                ),
                 io.Sigmas.Input("sigmas", tooltip="The schedule that will be sampled, from Truncated Sigma Schedule; only its first sigma is used."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="Seed of the noise. The same seed gives the same noise as the host's RandomNoise."),
-                io.Float.Input("mean_strength", default=1.0, min=0.0, max=2.0, step=0.01, tooltip="How much of the mean E[X_0] to start with. 1 = the paper's formula, 0 = no mean (only the variance is adjusted). Above 1 pushes the colours towards the data set's average."),
-                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise. The same seed gives the same noise as the host's RandomNoise.",
+                ),
+                io.Float.Input(
+                    "mean_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.01,
+                    tooltip="How much of the mean E[X_0] to start with. 1 = the paper's formula, 0 = no mean (only the variance is adjusted). Above 1 pushes the colours towards the data set's average.",
+                ),
+                MomentsType.Input(
+                    "moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The mean, for SamplerCustomAdvanced together with `noise`."),
                 io.Noise.Output(display_name="noise", tooltip="Noise of the right scale, for SamplerCustomAdvanced together with `latent`."),
-                io.Latent.Output(display_name="noised_latent", tooltip="Mean and noise together, for SamplerCustom or KSampler (Advanced) with 'add noise' off."),
+                io.Latent.Output(
+                    display_name="noised_latent", tooltip="Mean and noise together, for SamplerCustom or KSampler (Advanced) with 'add noise' off."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -133,7 +153,9 @@ class AnalyticInitLatent(io.ComfyNode):
         unit = parts_of(AnalyticNoise(seed, [1.0] * len(parts)).generate_noise(out))
         refused = next(filter(None, (start.why_not_noised() for start in first)), None)
         if refused:
-            noised_latent = ExecutionBlocker(f"noised_latent: {refused}, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced{'' if first[0].partly_kept else ', or start below the maximum'}.")
+            noised_latent = ExecutionBlocker(
+                f"noised_latent: {refused}, so no latent can carry the start. Use the outputs latent and noise with SamplerCustomAdvanced{'' if first[0].partly_kept else ', or start below the maximum'}."
+            )
         else:
             noised_latent = {**latent, "samples": like_parts(samples, [start.noised(model, eps) for start, eps in zip(first, unit)])}
         if mean_strength != 1 and (sampling.first_latent_factor(sigma) < 1e-6 or not first[0].latent.any()):

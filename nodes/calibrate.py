@@ -150,7 +150,9 @@ def run(o):
     print("\n".join(["", found.sentence, *found.details, "", *found.table()]))
     if o.out:
         o.out.parent.mkdir(parents=True, exist_ok=True)
-        o.out.write_text(json.dumps(found.report() | {"model": Path(o.model).name, "set": Path(o.clips).name, "seed": o.seed}, indent=1) + "\n", encoding="utf-8")
+        o.out.write_text(
+            json.dumps(found.report() | {"model": Path(o.model).name, "set": Path(o.clips).name, "seed": o.seed}, indent=1) + "\n", encoding="utf-8"
+        )
         save_plot(found, o.out.with_suffix(".png"))
 
 

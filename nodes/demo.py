@@ -15,7 +15,12 @@ class LoadDemoModel(io.ComfyNode):
             category="image-to-video motion/demo",
             description="A tiny image-to-video model of SVD's architecture, trained on moving disks: to try the nodes in seconds, without a download. It is a demo and knows nothing else.",
             inputs=[
-                io.Combo.Input("checkpoint", options=["leaking", "healthy"], default="leaking", tooltip="leaking: trained with the noise shifted up, which makes it read a little less motion out of the noisy video than healthy does. healthy: the same recipe with the training noise where motion is decided. Figures: demo/README.md."),
+                io.Combo.Input(
+                    "checkpoint",
+                    options=["leaking", "healthy"],
+                    default="leaking",
+                    tooltip="leaking: trained with the noise shifted up, which makes it read a little less motion out of the noisy video than healthy does. healthy: the same recipe with the training noise where motion is decided. Figures: demo/README.md.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The image-to-video model, for any sampler."),
@@ -41,13 +46,22 @@ class DemoScene(io.ComfyNode):
             description="A clip of the demo's world: its first frame, to animate, and how it truly goes on.",
             inputs=[
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True, tooltip="Which scene. The same seed is the same scene."),
-                io.Int.Input("motion_bucket_id", default=200, min=0, max=scenes.MAX_BUCKET, tooltip=f"How fast the disk moves in the true clip, 0 = still, 255 = {scenes.MAX_SPEED:g} pixels a frame. Give the conditioning the same number."),
+                io.Int.Input(
+                    "motion_bucket_id",
+                    default=200,
+                    min=0,
+                    max=scenes.MAX_BUCKET,
+                    tooltip=f"How fast the disk moves in the true clip, 0 = still, 255 = {scenes.MAX_SPEED:g} pixels a frame. Give the conditioning the same number.",
+                ),
                 io.Int.Input("frames", default=scenes.FRAMES, min=1, max=64, tooltip="Frames of the true clip. The demo model was trained on 12."),
             ],
             outputs=[
                 io.Image.Output(display_name="first_frame", tooltip="The picture to animate, 128 x 128."),
                 io.Image.Output(display_name="true_clip", tooltip="The clip from which it comes."),
-                io.Image.Output(display_name="other_clip", tooltip="Just as true: the same first frame, but the disk goes off the other way. A second clip for Leakage Probe."),
+                io.Image.Output(
+                    display_name="other_clip",
+                    tooltip="Just as true: the same first frame, but the disk goes off the other way. A second clip for Leakage Probe.",
+                ),
             ],
         )
 

@@ -33,8 +33,17 @@ class LoadDynamiCrafter(io.ComfyNode):
             category=CATEGORY,
             description="Loads DynamiCrafter (256, 512, 1024, interpolation) or VideoCrafter1 image-to-video as a model of the host: samplers, LoRA, offloading and previews work as for any other.",
             inputs=[
-                io.Combo.Input("ckpt_name", options=folder_paths.get_filename_list("checkpoints"), tooltip="A checkpoint in models/checkpoints: the released model.ckpt (rename it, e.g. dynamicrafter_512.ckpt), a pruned safetensors that keeps the image resampler, or the paper's fine-tuned (CIL) weights."),
-                io.Combo.Input("variant", options=[checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)], default=checkpoint.AUTOMATIC, tooltip="Which model it is. automatic: from the tensors, and 512 or 1024 from the file's noise tables or its name. Choose it when the node cannot tell; the interpolation model is DynamiCrafter 512."),
+                io.Combo.Input(
+                    "ckpt_name",
+                    options=folder_paths.get_filename_list("checkpoints"),
+                    tooltip="A checkpoint in models/checkpoints: the released model.ckpt (rename it, e.g. dynamicrafter_512.ckpt), a pruned safetensors that keeps the image resampler, or the paper's fine-tuned (CIL) weights.",
+                ),
+                io.Combo.Input(
+                    "variant",
+                    options=[checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)],
+                    default=checkpoint.AUTOMATIC,
+                    tooltip="Which model it is. automatic: from the tensors, and 512 or 1024 from the file's noise tables or its name. Choose it when the node cannot tell; the interpolation model is DynamiCrafter 512.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The image-to-video model, with its exact noise process."),
@@ -78,16 +87,38 @@ class DynamiCrafterConditioning(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="For guidance; an empty text as the authors have it."),
                 io.ClipVision.Input("clip_vision", tooltip="The model's image encoder (OpenCLIP-H)."),
                 io.Vae.Input("vae", tooltip="The model's VAE (Stable Diffusion's)."),
-                io.Image.Input("image", tooltip="The picture to animate; of several the first. It is resized to cover width x height and cropped to the middle."),
-                io.Int.Input("width", default=512, min=64, max=8192, step=64, tooltip="Width of the clip in pixels. The models know 256 x 256, 512 x 320 and 1024 x 576."),
+                io.Image.Input(
+                    "image", tooltip="The picture to animate; of several the first. It is resized to cover width x height and cropped to the middle."
+                ),
+                io.Int.Input(
+                    "width", default=512, min=64, max=8192, step=64, tooltip="Width of the clip in pixels. The models know 256 x 256, 512 x 320 and 1024 x 576."
+                ),
                 io.Int.Input("height", default=320, min=64, max=8192, step=64, tooltip="Height of the clip in pixels."),
-                io.Int.Input("frames", default=16, min=1, max=256, tooltip="Frames of the clip. The models were trained on 16; with another number all frames share all image tokens, and far from 16 motion gets worse."),
-                io.Int.Input("fps", default=24, min=1, max=120, tooltip="Frames a second that the model is told: lower = more motion. The authors use 24 (512), 10 (1024), 5 (interpolation), 8 (VideoCrafter1). DynamiCrafter 256 reads it as the frame stride, where higher = more motion; the authors use 3."),
-                io.Image.Input("end_image", optional=True, tooltip="The last frame, for DynamiCrafter's interpolation model only. The same picture as `image` makes a loop. Unconnected: the picture stands beside every frame."),
+                io.Int.Input(
+                    "frames",
+                    default=16,
+                    min=1,
+                    max=256,
+                    tooltip="Frames of the clip. The models were trained on 16; with another number all frames share all image tokens, and far from 16 motion gets worse.",
+                ),
+                io.Int.Input(
+                    "fps",
+                    default=24,
+                    min=1,
+                    max=120,
+                    tooltip="Frames a second that the model is told: lower = more motion. The authors use 24 (512), 10 (1024), 5 (interpolation), 8 (VideoCrafter1). DynamiCrafter 256 reads it as the frame stride, where higher = more motion; the authors use 3.",
+                ),
+                io.Image.Input(
+                    "end_image",
+                    optional=True,
+                    tooltip="The last frame, for DynamiCrafter's interpolation model only. The same picture as `image` makes a loop. Unconnected: the picture stands beside every frame.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="Text and picture."),
-                io.Conditioning.Output(display_name="negative", tooltip="Negative text, the same latent, and for the image encoder a grey picture, as the authors have it."),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="Negative text, the same latent, and for the image encoder a grey picture, as the authors have it."
+                ),
                 io.Latent.Output(display_name="latent", tooltip="Empty latent of the clip, frames as the batch, as with SVD."),
             ],
             hidden=[io.Hidden.unique_id],
@@ -144,14 +175,36 @@ class DynamiCrafterWrapperNoise(io.ComfyNode):
             category=CATEGORY,
             description="Early start with Analytic-Init for kijai's ComfyUI-DynamiCrafterWrapper, for any size and number of frames. Connect it to its sampler's init_noise.",
             inputs=[
-                io.Combo.Input("variant", options=list(WRAPPED), default="DynamiCrafter 512", tooltip="The model that the wrapper has loaded: its noise levels and dynamic rescale are used."),
-                io.Float.Input("start", default=0.96, min=0.05, max=1.0, step=0.001, round=0.001, tooltip="M / T: where sampling starts. 1 = the ordinary start, 0.96 = the paper's setting. Lower gives more motion and, too low, breaks the picture."),
+                io.Combo.Input(
+                    "variant",
+                    options=list(WRAPPED),
+                    default="DynamiCrafter 512",
+                    tooltip="The model that the wrapper has loaded: its noise levels and dynamic rescale are used.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.96,
+                    min=0.05,
+                    max=1.0,
+                    step=0.001,
+                    round=0.001,
+                    tooltip="M / T: where sampling starts. 1 = the ordinary start, 0.96 = the paper's setting. Lower gives more motion and, too low, breaks the picture.",
+                ),
                 io.Int.Input("width", default=512, min=64, max=8192, step=64, tooltip="Width in pixels of the picture that the wrapper's sampler is given."),
                 io.Int.Input("height", default=320, min=64, max=8192, step=64, tooltip="Height in pixels of that picture."),
                 io.Int.Input("frames", default=16, min=1, max=256, tooltip="Frames, the same number as in the wrapper's sampler."),
-                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: the packaged ones of Stable Diffusion latents."),
+                MomentsType.Input(
+                    "moments",
+                    optional=True,
+                    tooltip="Mean and variance of the data, from Load Moments. Unconnected: the packaged ones of Stable Diffusion latents.",
+                ),
             ],
-            outputs=[DCNoiseType.Output(display_name="init_noise", tooltip="Mean, deviation (in full precision) and M, for the wrapper's sampler. It switches the wrapper to trailing timesteps and its guidance rescale off.")],
+            outputs=[
+                DCNoiseType.Output(
+                    display_name="init_noise",
+                    tooltip="Mean, deviation (in full precision) and M, for the wrapper's sampler. It switches the wrapper to trailing timesteps and its guidance rescale off.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -60,7 +60,9 @@ class EarlyStart:
         slack = 1e-6 * (1 + start)  # what kl_optimal loses of a large sigma: it takes its arc tangent in float32
         if not first <= start * (1 + slack):  # above, or kl_optimal's single step, 0 / 0
             sigmas = sampling.retimed(sigmas, start)
-            note = f"starts at sigma {start:g} instead of {first:g}, its steps squeezed in time" + (f" above the hand-over at {float(sigmas[-1]):g}" if not whole else "")
+            note = f"starts at sigma {start:g} instead of {first:g}, its steps squeezed in time" + (
+                f" above the hand-over at {float(sigmas[-1]):g}" if not whole else ""
+            )
         elif first < start * (1 - slack):
             return sigmas, f"starts at sigma {first:g}, as its sampler says, below the start at {start:g}"
         else:
@@ -130,11 +132,27 @@ class CILEarlyStart(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model, after other nodes that set its sampling (ModelSampling...)."),
                 *start_inputs(),
-                io.Boolean.Input("analytic_init", default=True, tooltip="On: start from the data's mean and variance at that level (the paper's Analytic-Init). Off: the paper's naive start, plain noise. With start 1.0 as a fraction, off changes nothing at all."),
-                MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."),
-                io.Combo.Input("layout", options=LAYOUTS, default=AUTO, optional=True, tooltip=f"Where the steps lie. {ANEW}: the sampler's scheduler lays them all below the start, exactly as for a model that ends there. {HAND_OVER}: a sampler that hands over to a second one ends where it would have without this node; the steps above are squeezed in time. {AUTO}: the latter for Wan, which may come as two models for high and low noise, the former for all others. {TRAILING}: the authors' DDIM timesteps (939, 920, 901 ... for 50 steps from 0.94), for models with discrete timesteps, whatever the sampler's scheduler."),
+                io.Boolean.Input(
+                    "analytic_init",
+                    default=True,
+                    tooltip="On: start from the data's mean and variance at that level (the paper's Analytic-Init). Off: the paper's naive start, plain noise. With start 1.0 as a fraction, off changes nothing at all.",
+                ),
+                MomentsType.Input(
+                    "moments", optional=True, tooltip="Mean and variance of the data, from Load Moments. Unconnected: those of the model's family."
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=LAYOUTS,
+                    default=AUTO,
+                    optional=True,
+                    tooltip=f"Where the steps lie. {ANEW}: the sampler's scheduler lays them all below the start, exactly as for a model that ends there. {HAND_OVER}: a sampler that hands over to a second one ends where it would have without this node; the steps above are squeezed in time. {AUTO}: the latter for Wan, which may come as two models for high and low noise, the former for all others. {TRAILING}: the authors' DDIM timesteps (939, 920, 901 ... for 50 steps from 0.94), for models with discrete timesteps, whatever the sampler's scheduler.",
+                ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model with the early start on it. The sampler's own seed, steps and scheduler stay in charge.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="The model with the early start on it. The sampler's own seed, steps and scheduler stay in charge."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -40,11 +40,39 @@ class LowPassCondition(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model."),
                 io.Conditioning.Input("positive", tooltip="Conditioning with the image in it; it is passed on as it came."),
-                io.Conditioning.Input("negative", tooltip="Negative conditioning; it is passed on as it came. Where it holds the image too, that is filtered in the same way."),
-                io.Combo.Input("filter", options=list(FILTERS), default="down and up", tooltip="down and up: the image's latents shrunk and enlarged again, bilinear (the filter of adaptive low-pass guidance). gaussian: a blur."),
-                io.Float.Input("strength", default=4.0, min=0.0, max=64.0, step=0.1, tooltip="down and up: the factor of shrinking, 1 changes nothing, 4 keeps a quarter of the size. gaussian: the standard deviation in latent cells (8 or 16 pixels each), 0 changes nothing. Higher: more motion, less likeness to the image."),
-                io.Float.Input("start_at", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Noise level at which filtering begins, as a fraction of T; 1 = from the first step on."),
-                io.Float.Input("end_at", default=0.94, min=0.0, max=1.0, step=0.01, tooltip="Noise level at which it ends, as a fraction of T, itself left out: 0.94 with start 1 is the first 6 % of the schedule, 3 of 50 steps. The same as start_at: nothing is filtered. Lower: more motion, less detail kept. With an early start, count from there."),
+                io.Conditioning.Input(
+                    "negative", tooltip="Negative conditioning; it is passed on as it came. Where it holds the image too, that is filtered in the same way."
+                ),
+                io.Combo.Input(
+                    "filter",
+                    options=list(FILTERS),
+                    default="down and up",
+                    tooltip="down and up: the image's latents shrunk and enlarged again, bilinear (the filter of adaptive low-pass guidance). gaussian: a blur.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=4.0,
+                    min=0.0,
+                    max=64.0,
+                    step=0.1,
+                    tooltip="down and up: the factor of shrinking, 1 changes nothing, 4 keeps a quarter of the size. gaussian: the standard deviation in latent cells (8 or 16 pixels each), 0 changes nothing. Higher: more motion, less likeness to the image.",
+                ),
+                io.Float.Input(
+                    "start_at",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Noise level at which filtering begins, as a fraction of T; 1 = from the first step on.",
+                ),
+                io.Float.Input(
+                    "end_at",
+                    default=0.94,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Noise level at which it ends, as a fraction of T, itself left out: 0.94 with start 1 is the first 6 % of the schedule, 3 of 50 steps. The same as start_at: nothing is filtered. Lower: more motion, less detail kept. With an early start, count from there.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model that sees the filtered image at its first steps."),

@@ -52,7 +52,11 @@ class LoadMoments(io.ComfyNode):
             category=CATEGORY,
             description="Loads the mean and variance of a data set's latents for Analytic-Init: the packaged files, and your own in models/cil_moments (also the .pt files of the paper's authors).",
             inputs=[
-                io.Combo.Input("moments_name", options=folder_paths.get_filename_list(FOLDER), tooltip="A moments file. It must be of the model's latent space: sd for SVD, DynamiCrafter and VideoCrafter, demo for the demo model."),
+                io.Combo.Input(
+                    "moments_name",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A moments file. It must be of the model's latent space: sd for SVD, DynamiCrafter and VideoCrafter, demo for the demo model.",
+                ),
                 io.Combo.Input(
                     "detail",
                     options=list(cil_moments.DETAILS),
@@ -90,12 +94,20 @@ class EstimateMoments(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model the moments are for: its latent space and scale are used."),
                 io.Vae.Input("vae", optional=True, tooltip="Its VAE. Needed for a folder and for images."),
-                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: use images or latents."),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: use images or latents.",
+                ),
                 io.Image.Input("images", optional=True, tooltip="Frames of clips one after another; every `frames` of them are one clip."),
-                io.Latent.Input("latents", optional=True, tooltip="Latents: one clip (frames as the batch, as with SVD) or a batch of clips (5-D, as with Wan)."),
+                io.Latent.Input(
+                    "latents", optional=True, tooltip="Latents: one clip (frames as the batch, as with SVD) or a batch of clips (5-D, as with Wan)."
+                ),
                 io.Int.Input("frames", default=spec.frames, min=1, max=512, tooltip="Frames of a clip. The paper: 16."),
                 io.Float.Input("fps", default=spec.fps, min=0.1, max=120.0, step=0.1, tooltip="Frames a second to take from a video. The paper: 3."),
-                io.Int.Input("width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."),
+                io.Int.Input(
+                    "width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."
+                ),
                 io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
                 io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips, which makes the mean symmetric. Off changes nothing."),
@@ -134,7 +146,14 @@ class EstimateMoments(io.ComfyNode):
         if not items:
             raise ValueError(f"{Path(folder).name or folder} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
         settings = {"space": model_family(model).space, "vae_weights": fingerprint.of_encoder(vae)}
-        about = {"source": f"{len(items)} clips of {Path(folder).name or given[0]}", "scale": "latents as the network sees them", "frames": frames, "height": height, "width": width, "fps": fps}
+        about = {
+            "source": f"{len(items)} clips of {Path(folder).name or given[0]}",
+            "scale": "latents as the network sees them",
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+        }
         progress = cls.progress(cls.hidden.unique_id, len(items))
         if folder:
             made, estimate = cls.from_files(items, spec, settings, about, read, encode, progress)

@@ -53,8 +53,22 @@ class MotionScore(io.ComfyNode):
             inputs=[
                 io.Image.Input("frames", tooltip="All the frames of one clip, at least two."),
                 flow_input(),
-                io.Float.Input("requested", default=0.0, min=0.0, max=100000.0, step=0.1, tooltip="A motion score you wanted, to get the error |score - requested|. 0 = none, changes nothing."),
-                io.Float.Input("pia_d_max", default=1.0, min=0.001, max=1.0, step=0.001, tooltip="The largest HSV distance in the data set, by which PIA's score is normalised. 1 = no data set."),
+                io.Float.Input(
+                    "requested",
+                    default=0.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.1,
+                    tooltip="A motion score you wanted, to get the error |score - requested|. 0 = none, changes nothing.",
+                ),
+                io.Float.Input(
+                    "pia_d_max",
+                    default=1.0,
+                    min=0.001,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="The largest HSV distance in the data set, by which PIA's score is normalised. 1 = no data set.",
+                ),
             ],
             outputs=[
                 io.Float.Output(display_name="score", tooltip="SVD's motion score in pixels at 800 x 450, summed over the frame pairs. 0 = a still."),

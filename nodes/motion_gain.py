@@ -163,7 +163,9 @@ class Run:
         frames = image.shape[0] if self.frames else image.shape[2]
         wanted = (self.length,) if self.apart else (1, self.length)
         if tuple(image.shape[-2:]) != self.size or frames not in wanted:
-            raise ValueError(f"`still` has {frames} latent frames of {tuple(image.shape[-2:])}, but the video has {self.length} of {self.size}: repeat the picture to all frames of the clip, in its size, and encode it with the model's VAE")
+            raise ValueError(
+                f"`still` has {frames} latent frames of {tuple(image.shape[-2:])}, but the video has {self.length} of {self.size}: repeat the picture to all frames of the clip, in its size, and encode it with the model's VAE"
+            )
         return self.single(guider.inner_model.process_latent_in(image.to(self.device)))
 
     def conditional(self, guider):
@@ -222,15 +224,65 @@ class CILMotionGain(io.ComfyNode):
             description="More motion, or less, from any image-to-video model: at high noise levels, where such models hold motion back, what each prediction moves away from its first frame is multiplied. Put it between the model loader and any sampler. Experimental.",
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model. With two stages (Wan 2.2) on both, or on the first alone: it acts by noise level."),
-                io.Float.Input("gain", default=1.4, min=0.0, max=5.0, step=0.01, tooltip="What motion is multiplied by at high noise levels. 1 changes nothing, to the bit. Above 1: more motion; too high distorts what moves, and colours. Below 1 calms. Not used while a curve is connected."),
-                io.Combo.Input("end_as", options=[SIGNAL_TO_NOISE, FRACTION, SIGMA], default=SIGNAL_TO_NOISE, tooltip="How `end` is meant. signal to noise: of the whole picture, signal / noise x the square root of its latent cells; the same for every model and size. fraction: M / T, 1 = the ordinary start. sigma: the noise level itself."),
-                io.Float.Input("end", default=3.2, min=0.0, max=20000.0, step=0.01, tooltip="The noise level down to which the gain acts; below it the prediction stays as it is. signal to noise: higher acts longer; 3.2 is sigma 5 of the demo model, about 30 of SVD at 1024 x 576, the first 7 of 40 steps of Wan 2.1 at 832 x 480 with shift 5. As a fraction or sigma: lower acts longer, 0 to the end. Longer: stronger, and harder on the picture."),
-                io.Combo.Input("shape", options=list(motion_gain.SHAPES), default="constant", tooltip="constant: the full gain down to `end`, then none. smooth: it falls to 1 around `end`, over a factor of 4 in signal to noise. Not used while a curve is connected."),
-                io.Combo.Input("reference", options=[OWN, IMAGE, MEAN], default=OWN, tooltip="The still clip from which motion is counted. own first frame: of the prediction itself (its second latent for Wan and others whose first latent is of its own kind). image: the conditional image's latents, or `still`. mean over time: motion about the middle of the clip, for text-to-video models."),
-                io.Combo.Input("protect", options=list(motion_gain.PROTECTED), default=motion_gain.NOTHING, tooltip="What is not multiplied along with the motion: changes of brightness and colour, or of contrast too, over the whole frame. nothing: everything is."),
-                io.Float.Input("curve_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="Only with a curve: how much of the measured lack is given back. 1 = as measured, 0 = nothing, to the bit, 1.5 = half more."),
-                io.Latent.Input("still", optional=True, tooltip="For reference 'image': the picture, repeated to all frames of the clip and encoded with the model's VAE. Needed for Wan, Hunyuan 1.5 and Cosmos; others find the image themselves."),
-                io.String.Input("curve", optional=True, force_input=True, tooltip="The curve of Leakage Probe (its report will do): the gain follows its measured curve, level by level, instead of gain, end and shape."),
+                io.Float.Input(
+                    "gain",
+                    default=1.4,
+                    min=0.0,
+                    max=5.0,
+                    step=0.01,
+                    tooltip="What motion is multiplied by at high noise levels. 1 changes nothing, to the bit. Above 1: more motion; too high distorts what moves, and colours. Below 1 calms. Not used while a curve is connected.",
+                ),
+                io.Combo.Input(
+                    "end_as",
+                    options=[SIGNAL_TO_NOISE, FRACTION, SIGMA],
+                    default=SIGNAL_TO_NOISE,
+                    tooltip="How `end` is meant. signal to noise: of the whole picture, signal / noise x the square root of its latent cells; the same for every model and size. fraction: M / T, 1 = the ordinary start. sigma: the noise level itself.",
+                ),
+                io.Float.Input(
+                    "end",
+                    default=3.2,
+                    min=0.0,
+                    max=20000.0,
+                    step=0.01,
+                    tooltip="The noise level down to which the gain acts; below it the prediction stays as it is. signal to noise: higher acts longer; 3.2 is sigma 5 of the demo model, about 30 of SVD at 1024 x 576, the first 7 of 40 steps of Wan 2.1 at 832 x 480 with shift 5. As a fraction or sigma: lower acts longer, 0 to the end. Longer: stronger, and harder on the picture.",
+                ),
+                io.Combo.Input(
+                    "shape",
+                    options=list(motion_gain.SHAPES),
+                    default="constant",
+                    tooltip="constant: the full gain down to `end`, then none. smooth: it falls to 1 around `end`, over a factor of 4 in signal to noise. Not used while a curve is connected.",
+                ),
+                io.Combo.Input(
+                    "reference",
+                    options=[OWN, IMAGE, MEAN],
+                    default=OWN,
+                    tooltip="The still clip from which motion is counted. own first frame: of the prediction itself (its second latent for Wan and others whose first latent is of its own kind). image: the conditional image's latents, or `still`. mean over time: motion about the middle of the clip, for text-to-video models.",
+                ),
+                io.Combo.Input(
+                    "protect",
+                    options=list(motion_gain.PROTECTED),
+                    default=motion_gain.NOTHING,
+                    tooltip="What is not multiplied along with the motion: changes of brightness and colour, or of contrast too, over the whole frame. nothing: everything is.",
+                ),
+                io.Float.Input(
+                    "curve_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    tooltip="Only with a curve: how much of the measured lack is given back. 1 = as measured, 0 = nothing, to the bit, 1.5 = half more.",
+                ),
+                io.Latent.Input(
+                    "still",
+                    optional=True,
+                    tooltip="For reference 'image': the picture, repeated to all frames of the clip and encoded with the model's VAE. Needed for Wan, Hunyuan 1.5 and Cosmos; others find the image themselves.",
+                ),
+                io.String.Input(
+                    "curve",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The curve of Leakage Probe (its report will do): the gain follows its measured curve, level by level, instead of gain, end and shape.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the gain on it; with gain 1 the model as it came.")],
             hidden=[io.Hidden.unique_id],
@@ -250,7 +302,8 @@ class CILMotionGain(io.ComfyNode):
         wrapper = MotionGain(gain, end_as, end, shape, reference, protect, samples, measured, curve_strength, cls.hidden.unique_id)
         patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
         notes = [
-            f"{family.key}: " + (f"motion x {gain:g} at high noise levels" if measured is None else f"motion by the measured curve, its excess x {curve_strength:g}"),
+            f"{family.key}: "
+            + (f"motion x {gain:g} at high noise levels" if measured is None else f"motion by the measured curve, its excess x {curve_strength:g}"),
             f"still is not used with reference '{reference}'" if samples is not None and reference != IMAGE else "",
             "gain, end and shape are not used while a curve is connected" if measured is not None else "",
         ]
@@ -273,7 +326,9 @@ def checked_still(model, samples):
     video = parts_of(samples)[0]
     latent_format = model.get_model_object("latent_format")
     if video.shape[1] != latent_format.latent_channels:
-        raise ValueError(f"`still` has {video.shape[1]} channels, but this model's latents have {latent_format.latent_channels}: encode the picture with the model's own VAE")
+        raise ValueError(
+            f"`still` has {video.shape[1]} channels, but this model's latents have {latent_format.latent_channels}: encode the picture with the model's own VAE"
+        )
     return video
 
 

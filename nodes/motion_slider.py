@@ -174,7 +174,10 @@ class MotionSliderNode(io.ComfyNode):
         for kind, wrapper in {kinds.SAMPLER_SAMPLE: slider.sample, kinds.CALC_COND_BATCH: slider.predict, kinds.APPLY_MODEL: slider.apply}.items():
             out.remove_wrappers_with_key(kind, WRAPPER)  # of two sliders the last one counts
             out.add_wrapper_with_key(kind, WRAPPER, wrapper)
-        say(cls.hidden.unique_id, f"{family.key}: attention to the first frame {-gamma:+g} in the first {share:g} of the {'steps' if share_of == STEPS else 'noise levels'}")
+        say(
+            cls.hidden.unique_id,
+            f"{family.key}: attention to the first frame {-gamma:+g} in the first {share:g} of the {'steps' if share_of == STEPS else 'noise levels'}",
+        )
         return io.NodeOutput(out)
 
 

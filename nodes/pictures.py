@@ -193,7 +193,15 @@ def _leakage_axes(axes, found):
     ratios, curve = _level_axis(axes, found), found.curve
     to_percent = lambda values: 100 * values.clamp(-10, 10).numpy()
     if found.evidence.clips > 1:
-        axes.fill_between(ratios, to_percent(curve.low), to_percent(curve.high), color="tab:red", alpha=0.2, linewidth=0, label="band: chance leaves it on either side at 1 level in 100")
+        axes.fill_between(
+            ratios,
+            to_percent(curve.low),
+            to_percent(curve.high),
+            color="tab:red",
+            alpha=0.2,
+            linewidth=0,
+            label="band: chance leaves it on either side at 1 level in 100",
+        )
     axes.plot(ratios, to_percent(curve.leakage), "o-", color="tab:red", label="motion missing from the model's prediction")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylim(-55, 105)

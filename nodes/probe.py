@@ -53,7 +53,9 @@ def check_picture(model, positive, samples):
             continue
         if image.shape[-2:] != samples.shape[-2:]:
             size = lambda x: f"latents of {x.shape[-1]} x {x.shape[-2]}"
-            raise ValueError(f"the conditioning was made for {size(image)} cells, but the clip has {size(samples)}: make it from the clip's first frame, at the clip's size")
+            raise ValueError(
+                f"the conditioning was made for {size(image)} cells, but the clip has {size(samples)}: make it from the clip's first frame, at the clip's size"
+            )
         frames = image.shape[2] if image.ndim == 5 else image.shape[0]
         if frames not in (1, samples.shape[dim]):
             raise ValueError(f"the conditioning was made for {frames} frames of latents, but the clip has {samples.shape[dim]}: give it the clip's length")
@@ -61,7 +63,9 @@ def check_picture(model, positive, samples):
         if any(adapter.matches(model.model) for adapter in ADAPTERS) and image.shape[1] == samples.shape[1]:
             alike = float(torch.corrcoef(torch.stack([first(image), first(samples)]))[0, 1])
             if alike < SAME_PICTURE:  # nan of an image that was left out passes
-                raise ValueError(f"the conditioning was made from another picture than the clip's first frame (their latents correlate by {alike:.2f}): make it from the clip's first frame")
+                raise ValueError(
+                    f"the conditioning was made from another picture than the clip's first frame (their latents correlate by {alike:.2f}): make it from the clip's first frame"
+                )
 
 
 class Measured:
@@ -132,38 +136,125 @@ class LeakageProbe(io.ComfyNode):
             description="At which noise levels does this model predict too little motion and copy its image? Takes several real clips from Prepare Clips and suggests a start for Truncated Sigma Schedule and Early Start. One clip alone shows a curve, without a verdict.",
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model, with whatever is patched into it (LoRA, TimeNoise)."),
-                io.Conditioning.Input("positive", optional=True, tooltip="For one clip: conditioning made from its first frame, at its size and length. Clips from Prepare Clips bring their own."),
-                io.Conditioning.Input("negative", optional=True, tooltip="For one clip, for guidance above 1. Unconnected: the conditional prediction alone, which is what can be judged."),
-                io.Image.Input("images", optional=True, tooltip="One clip as frames; needs vae. As many frames, and of the size, that the conditioning was made for."),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE: encodes images and decodes predictions for the sheet. Without it there is no sheet."),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="For one clip: conditioning made from its first frame, at its size and length. Clips from Prepare Clips bring their own.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="For one clip, for guidance above 1. Unconnected: the conditional prediction alone, which is what can be judged.",
+                ),
+                io.Image.Input(
+                    "images", optional=True, tooltip="One clip as frames; needs vae. As many frames, and of the size, that the conditioning was made for."
+                ),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The model's VAE: encodes images and decodes predictions for the sheet. Without it there is no sheet."
+                ),
                 io.Latent.Input("latent", optional=True, tooltip="One clip as latents, instead of images."),
-                io.Image.Input("second_images", optional=True, tooltip="For one clip: another that begins with the same frame and then moves differently, for the picture of sensitivity. Unconnected: made from the first, see control."),
-                io.Combo.Input("control", options=[FROZEN, HALF_SPEED], default=FROZEN, tooltip="For one clip: the second one where none is connected, the frozen first frame of the first, or the first at half its speed. Acts on the picture of sensitivity alone."),
-                io.Float.Input("cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="For one clip: guidance scale, with negative connected. 1 = the conditional prediction alone, for which the curve holds."),
-                io.Int.Input("levels", default=12, min=2, max=100, tooltip="Number of noise levels, even in the logarithm of signal over noise. More: a finer curve, longer."),
-                io.Float.Input("from_fraction", default=0.0, min=0.0, max=1.0, step=0.01, tooltip="Lowest level as a fraction of T. 0 = where the signal is twice the noise and motion is settled."),
+                io.Image.Input(
+                    "second_images",
+                    optional=True,
+                    tooltip="For one clip: another that begins with the same frame and then moves differently, for the picture of sensitivity. Unconnected: made from the first, see control.",
+                ),
+                io.Combo.Input(
+                    "control",
+                    options=[FROZEN, HALF_SPEED],
+                    default=FROZEN,
+                    tooltip="For one clip: the second one where none is connected, the frozen first frame of the first, or the first at half its speed. Acts on the picture of sensitivity alone.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="For one clip: guidance scale, with negative connected. 1 = the conditional prediction alone, for which the curve holds.",
+                ),
+                io.Int.Input(
+                    "levels",
+                    default=12,
+                    min=2,
+                    max=100,
+                    tooltip="Number of noise levels, even in the logarithm of signal over noise. More: a finer curve, longer.",
+                ),
+                io.Float.Input(
+                    "from_fraction",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Lowest level as a fraction of T. 0 = where the signal is twice the noise and motion is settled.",
+                ),
                 io.Float.Input("to_fraction", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Highest level as a fraction of T. 1 = pure noise."),
-                io.Int.Input("draws", default=1, min=1, max=64, tooltip="Pairs of opposite noises a level and clip. More: surer figures, longer. For a verdict: 2."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the noises, and of which clips are taken; the same seed gives the same figures."),
+                io.Int.Input(
+                    "draws", default=1, min=1, max=64, tooltip="Pairs of opposite noises a level and clip. More: surer figures, longer. For a verdict: 2."
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the noises, and of which clips are taken; the same seed gives the same figures."
+                ),
                 flow_input(),
-                ClipsType.Input("clips", optional=True, tooltip="From Prepare Clips, made with this model: 8 clips or more for a verdict, a fair draw of what the model was made for. Takes the place of positive, images and latent."),
-                io.Int.Input("most_clips", default=16, min=0, max=100000, optional=True, tooltip="How many of clips to take, at random. More: surer, longer. 0 = all."),
-                io.Int.Input("motion_bucket_id", default=127, min=0, max=1023, optional=True, tooltip="With clips: the motion bucket that SVD is told; others have none. 127 is the host's default. 0 = each clip's own motion score."),
+                ClipsType.Input(
+                    "clips",
+                    optional=True,
+                    tooltip="From Prepare Clips, made with this model: 8 clips or more for a verdict, a fair draw of what the model was made for. Takes the place of positive, images and latent.",
+                ),
+                io.Int.Input(
+                    "most_clips", default=16, min=0, max=100000, optional=True, tooltip="How many of clips to take, at random. More: surer, longer. 0 = all."
+                ),
+                io.Int.Input(
+                    "motion_bucket_id",
+                    default=127,
+                    min=0,
+                    max=1023,
+                    optional=True,
+                    tooltip="With clips: the motion bucket that SVD is told; others have none. 127 is the host's default. 0 = each clip's own motion score.",
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="plot", tooltip="How much motion is missing from the model's prediction at each noise level, with its band, the verdict and the suggested start."),
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="How much motion is missing from the model's prediction at each noise level, with its band, the verdict and the suggested start.",
+                ),
                 io.Image.Output(display_name="sheet", tooltip="The one-step predictions of a clip, a row a level."),
-                io.Float.Output(display_name="start_sigma", tooltip="The suggested start as a sigma: for Truncated Sigma Schedule or Early Start, with start_as sigma. The model's largest, which is the ordinary start, where no leak is proved."),
+                io.Float.Output(
+                    display_name="start_sigma",
+                    tooltip="The suggested start as a sigma: for Truncated Sigma Schedule or Early Start, with start_as sigma. The model's largest, which is the ordinary start, where no leak is proved.",
+                ),
                 io.Float.Output(display_name="start_fraction", tooltip="The suggested start as M / T, 1 = the ordinary start."),
                 io.String.Output(display_name="report", tooltip="All figures as JSON."),
-                io.String.Output(display_name="curve", tooltip="By how much the predicted motion is to be multiplied at each sigma, as JSON; 1 where no leak is proved. For Motion Gain."),
+                io.String.Output(
+                    display_name="curve",
+                    tooltip="By how much the predicted motion is to be multiplied at each sigma, as JSON; 1 where no leak is proved. For Motion Gain.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, model, control, cfg, levels, from_fraction, to_fraction, draws, seed, flow, positive=None, negative=None, images=None, vae=None, latent=None, second_images=None, clips=None, most_clips=16, motion_bucket_id=127):
+    def execute(
+        cls,
+        model,
+        control,
+        cfg,
+        levels,
+        from_fraction,
+        to_fraction,
+        draws,
+        seed,
+        flow,
+        positive=None,
+        negative=None,
+        images=None,
+        vae=None,
+        latent=None,
+        second_images=None,
+        clips=None,
+        most_clips=16,
+        motion_bucket_id=127,
+    ):
         if clips is not None:
             if any(given is not None for given in (images, latent, second_images)):
                 raise ValueError("give clips, or one clip as images or latent, but not both")
@@ -196,7 +287,9 @@ class LeakageProbe(io.ComfyNode):
         ]  # fmt: skip
         notes = idle_settings(negative, cfg, second_images, control, vae, flow)
         if sources(model_family(model), positive) == [KEPT]:
-            notes.insert(0, "this model is told its image by a frame of the latent that is kept, which the probe does not keep: these figures are those of text alone")
+            notes.insert(
+                0, "this model is told its image by a frame of the latent that is kept, which the probe does not keep: these figures are those of text alone"
+            )
         return cls.shown(finding, sheet, more, sensitivity, (found.mean("response"), found.mean("readable")), notes, levels)
 
     @classmethod

@@ -44,13 +44,25 @@ class TruncatedSigmaSchedule(io.ComfyNode):
             description="Sigmas that start at M < T, so that the model is not asked for motion where it only copies its image. Feed them to SamplerCustom or SamplerCustomAdvanced.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled: its noise levels are used."),
-                io.Combo.Input("scheduler", options=scheduler_names(), default="karras", tooltip="Any scheduler of the host. 'trailing (paper)' is the authors' spacing of DDIM timesteps, for models with discrete timesteps. SVD: karras, as in the paper."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=scheduler_names(),
+                    default="karras",
+                    tooltip="Any scheduler of the host. 'trailing (paper)' is the authors' spacing of DDIM timesteps, for models with discrete timesteps. SVD: karras, as in the paper.",
+                ),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Number of steps. The paper takes 25 for SVD and 50 for DynamiCrafter."),
                 *start_inputs(),
-                io.Combo.Input("layout", options=LAYOUTS, default=LAYOUTS[0], tooltip="all steps below the start: the paper's way, every step is spent between M and 0. cut the full schedule: what remains of the ordinary schedule, fewer steps at the same density, so faster."),
+                io.Combo.Input(
+                    "layout",
+                    options=LAYOUTS,
+                    default=LAYOUTS[0],
+                    tooltip="all steps below the start: the paper's way, every step is spent between M and 0. cut the full schedule: what remains of the ordinary schedule, fewer steps at the same density, so faster.",
+                ),
             ],
             outputs=[
-                io.Sigmas.Output(display_name="sigmas", tooltip="Falling noise levels, the first exactly the start; with the ordinary start the scheduler's own, untouched."),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="Falling noise levels, the first exactly the start; with the ordinary start the scheduler's own, untouched."
+                ),
                 io.Float.Output(display_name="start_sigma", tooltip="The start as a sigma."),
                 io.Float.Output(display_name="start_fraction", tooltip="The start as M / T, 1 = the ordinary start."),
             ],

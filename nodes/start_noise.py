@@ -53,7 +53,9 @@ def repeated(still, noise):
     frames = noise.shape[-3]
     still = still if still.shape[-3] == frames else still[..., :1, :, :].expand(*noise.shape[:-3], frames, *still.shape[-2:]) if still.shape[-3] == 1 else still
     if still.shape[-3:] != noise.shape[-3:] or still.shape[-4] != noise.shape[-4]:
-        raise ValueError(f"image_latent is {tuple(still.shape)}, the latent to sample {tuple(noise.shape)} (channels, frames, height, width last): encode the picture at the video's size, one frame or as many as the video has")
+        raise ValueError(
+            f"image_latent is {tuple(still.shape)}, the latent to sample {tuple(noise.shape)} (channels, frames, height, width last): encode the picture at the video's size, one frame or as many as the video has"
+        )
     return still.to(noise).expand_as(noise)
 
 
@@ -131,14 +133,25 @@ class FreeInit(io.ComfyNode):
         if samples.is_nested or samples.ndim not in (4, 5):
             raise ValueError("FreeInit mixes frequencies of a video's latents; this latent is not one of video alone")
         if latent.get("noise_mask") is not None and runs > 1:
-            raise ValueError("FreeInit starts every run from noise, but this latent has a mask: use a conditioning that hands the picture over beside the video")
+            raise ValueError(
+                "FreeInit starts every run from noise, but this latent has a mask: use a conditioning that hands the picture over beside the video"
+            )
         share = ratio(Sampling.of(model).process, float(sigmas[0]))
         first = noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
         for run in range(runs):
             comfy.model_management.throw_exception_if_processing_interrupted()
             say(cls.hidden.unique_id, f"run {run + 1} of {runs}")
             callback = latent_preview.prepare_callback(model, len(sigmas) - 1)
-            out = guider.sample(noise, samples, sampler, sigmas, denoise_mask=latent.get("noise_mask"), callback=callback, disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed).cpu()
+            out = guider.sample(
+                noise,
+                samples,
+                sampler,
+                sigmas,
+                denoise_mask=latent.get("noise_mask"),
+                callback=callback,
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=seed,
+            ).cpu()
             if run < runs - 1:
                 fresh = torch.randn(first.shape, generator=generator_for(seed, "fresh", run)).to(first)
                 x0 = model.get_model_object("process_latent_in")(out)

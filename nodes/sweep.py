@@ -72,12 +72,20 @@ class StartSweep(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE, to see and score the clips."),
                 io.Image.Input("image", optional=True, tooltip="The conditional image, for the likeness figure."),
                 MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data. Unconnected: those of the model's family."),
-                io.String.Input("starts", default="1, 0.96, 0.92, 0.88", tooltip="The starts: numbers with commas between them, or from:to:count. As fractions 1 is the ordinary start."),
+                io.String.Input(
+                    "starts",
+                    default="1, 0.96, 0.92, 0.88",
+                    tooltip="The starts: numbers with commas between them, or from:to:count. As fractions 1 is the ordinary start.",
+                ),
                 io.Combo.Input("start_as", options=[FRACTION, SIGMA], default=FRACTION, tooltip="What the numbers mean: M / T, or noise levels."),
-                io.Boolean.Input("analytic_init", default=True, tooltip="On: start from mean and variance of the data (Analytic-Init). Off: from plain noise of that level."),
+                io.Boolean.Input(
+                    "analytic_init", default=True, tooltip="On: start from mean and variance of the data (Analytic-Init). Off: from plain noise of that level."
+                ),
                 io.Combo.Input("scheduler", options=scheduler_names(), default="karras", tooltip="Spacing of the steps below each start."),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Steps of every run."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="First seed; the same seed for every start."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="First seed; the same seed for every start."
+                ),
                 io.Int.Input("seeds", default=1, min=1, max=64, tooltip="How many seeds: a row each in the sheet, mean and standard deviation in the plot."),
                 flow_input(),
             ],

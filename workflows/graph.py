@@ -82,7 +82,19 @@ class Graph:
                 else:
                     number += 1
                     text, size = item
-                    made = {"id": number, "type": "MarkdownNote", "size": list(size), "flags": {}, "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text], "color": "#432", "bgcolor": "#653"}
+                    made = {
+                        "id": number,
+                        "type": "MarkdownNote",
+                        "size": list(size),
+                        "flags": {},
+                        "mode": 0,
+                        "inputs": [],
+                        "outputs": [],
+                        "properties": {},
+                        "widgets_values": [text],
+                        "color": "#432",
+                        "bgcolor": "#653",
+                    }
                 made |= {"pos": [x, y], "order": order}
                 order += 1
                 placed.append(made)

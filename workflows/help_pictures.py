@@ -61,7 +61,8 @@ def photograph(tab, graph):
     tab.evaluate("data => window.app.loadGraphData(data)", graph)
     tab.wait_for_timeout(800)
     tab.keyboard.press("Escape")  # the page's list of missing models
-    box = tab.evaluate("""([corner, margin]) => {
+    box = tab.evaluate(
+        """([corner, margin]) => {
         const all = window.app.graph._nodes.map(n => [...n.getBounding()]);
         const low = i => Math.min(...all.map(b => b[i])), high = i => Math.max(...all.map(b => b[i] + b[i + 2]));
         const canvas = window.app.canvas, {x: left, y: top} = canvas.canvas.getBoundingClientRect();
@@ -70,7 +71,9 @@ def photograph(tab, graph):
         canvas.deselectAll();
         canvas.setDirty(true, true);
         return {x: corner[0] - margin, y: corner[1] - margin, width: high(0) - low(0) + 2 * margin, height: high(1) - low(1) + 2 * margin};
-    }""", [CORNER, MARGIN])
+    }""",
+        [CORNER, MARGIN],
+    )
     tab.wait_for_timeout(800)
     return Image.open(io.BytesIO(tab.screenshot(clip=box)))
 

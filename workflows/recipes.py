@@ -162,7 +162,12 @@ def svd_analytic_init():
     guider = g.node("CFGGuider", model=guided["MODEL"], positive=cond["positive"], negative=cond["negative"], cfg=2.5)
     sampler = g.node("KSamplerSelect", sampler_name="euler")
     sampled = g.node(
-        "SamplerCustomAdvanced", noise=start["noise"], guider=guider["GUIDER"], sampler=sampler["SAMPLER"], sigmas=sigmas["sigmas"], latent_image=start["latent"]
+        "SamplerCustomAdvanced",
+        noise=start["noise"],
+        guider=guider["GUIDER"],
+        sampler=sampler["SAMPLER"],
+        sigmas=sigmas["sigmas"],
+        latent_image=start["latent"],
     )
     _save(g, sampled["output"], loader["VAE"], "svd_analytic_init")
     return g
@@ -183,7 +188,12 @@ def demo_explicit():
     guider = g.node("CFGGuider", model=loader["model"], positive=cond["positive"], negative=cond["negative"], cfg=1.0)
     sampler = g.node("KSamplerSelect", sampler_name="euler")
     sampled = g.node(
-        "SamplerCustomAdvanced", noise=start["noise"], guider=guider["GUIDER"], sampler=sampler["SAMPLER"], sigmas=sigmas["sigmas"], latent_image=start["latent"]
+        "SamplerCustomAdvanced",
+        noise=start["noise"],
+        guider=guider["GUIDER"],
+        sampler=sampler["SAMPLER"],
+        sigmas=sigmas["sigmas"],
+        latent_image=start["latent"],
     )
     plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
     g.column()
@@ -244,9 +254,7 @@ def demo_probe():
     loader, scene, cond = _demo_source(g, "leaking")
     clips = g.node("CILDemoClips", clip_vision=loader["clip_vision"], count=16)
     g.column()
-    probe = g.node(
-        "LeakageProbe", model=loader["model"], vae=loader["vae"], clips=clips["clips"], draws=2, motion_bucket_id=0, size=(460, 820)
-    )
+    probe = g.node("LeakageProbe", model=loader["model"], vae=loader["vae"], clips=clips["clips"], draws=2, motion_bucket_id=0, size=(460, 820))
     g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
     g.column()
     early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=probe["start_sigma"])
@@ -326,7 +334,10 @@ def demo_condition():
     noised = g.node("TimeNoiseCondition", **source, mode="time-dependent (median)", preset="gentle")
     filtered = g.node("CILLowPassCondition", **source, strength=4.0, end_at=0.7)
     g.column()
-    sampled = [_ksampler(g, node["model"], {**_passed_on(node), "latent": cond["latent"]}, title) for node, title in ((noised, "KSampler: TimeNoise"), (filtered, "KSampler: low-pass"))]
+    sampled = [
+        _ksampler(g, node["model"], {**_passed_on(node), "latent": cond["latent"]}, title)
+        for node, title in ((noised, "KSampler: TimeNoise"), (filtered, "KSampler: low-pass"))
+    ]
     g.column()
     clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in sampled]
     _compare(g, *clips, ("TimeNoise", "low-pass"))
@@ -368,7 +379,9 @@ def svd_train():
     )
     loader, cond, guided = _svd_source(g)
     g.column()
-    clips = g.node("CILPrepareClips", model=loader["MODEL"], vae=loader["VAE"], clip_vision=loader["CLIP_VISION"], folder="", name="my_clips", flow="none", size=(370, 380))
+    clips = g.node(
+        "CILPrepareClips", model=loader["MODEL"], vae=loader["VAE"], clip_vision=loader["CLIP_VISION"], folder="", name="my_clips", flow="none", size=(370, 380)
+    )
     g.column()
     trained = g.node("CILTimeNoiseTrain", model=guided["MODEL"], clips=clips["clips"], beta_m=15.0, P_mean=0.7, P_std=1.6)
     g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise", steps=1000)
@@ -383,7 +396,10 @@ def _lvdm_source(g, checkpoint, prompt, fps):
     loader = g.node("CILLoadDynamiCrafter", ckpt_name=checkpoint["name"], models=[checkpoint], size=(370, 170))
     image = g.node("LoadImage", image="example.png", size=(370, 380))
     g.column()
-    text, nothing = (g.node("CLIPTextEncode", title=title, clip=loader["clip"], text=words, size=(370, 150)) for title, words in (("What happens", prompt), ("Negative: empty", "")))
+    text, nothing = (
+        g.node("CLIPTextEncode", title=title, clip=loader["clip"], text=words, size=(370, 150))
+        for title, words in (("What happens", prompt), ("Negative: empty", ""))
+    )
     g.column()
     cond = g.node(
         "CILDynamiCrafterConditioning", positive=text["CONDITIONING"], negative=nothing["CONDITIONING"], clip_vision=loader["clip_vision"],
@@ -464,7 +480,12 @@ def dynamicrafter_analytic_init():
     guider = g.node("CFGGuider", model=guided["MODEL"], positive=cond["positive"], negative=cond["negative"], cfg=7.5)
     sampler = g.node("KSamplerSelect", sampler_name="euler_ancestral")
     sampled = g.node(
-        "SamplerCustomAdvanced", noise=start["noise"], guider=guider["GUIDER"], sampler=sampler["SAMPLER"], sigmas=sigmas["sigmas"], latent_image=start["latent"]
+        "SamplerCustomAdvanced",
+        noise=start["noise"],
+        guider=guider["GUIDER"],
+        sampler=sampler["SAMPLER"],
+        sigmas=sigmas["sigmas"],
+        latent_image=start["latent"],
     )
     _save(g, sampled["output"], loader["vae"], "dynamicrafter_analytic_init", fps=8.0)
     return g

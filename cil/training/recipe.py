@@ -30,6 +30,8 @@ class Recipe:
         if min(self.steps, self.batch, self.accumulation) < 1:
             raise ValueError(f"steps, batch and accumulation are at least 1, but {self.steps}, {self.batch} and {self.accumulation} were given")
         if not (0 <= self.dropout <= 1 and 0 <= self.ema < 1 and self.clip_norm >= 0 and self.weight_decay >= 0):
-            raise ValueError(f"condition dropout is in [0, 1], ema in [0, 1), clip norm and weight decay at least 0, but {self.dropout}, {self.ema}, {self.clip_norm} and {self.weight_decay} were given")
+            raise ValueError(
+                f"condition dropout is in [0, 1], ema in [0, 1), clip norm and weight decay at least 0, but {self.dropout}, {self.ema}, {self.clip_norm} and {self.weight_decay} were given"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"the learning rate must be above 0, but it is {self.learning_rate}")

@@ -66,7 +66,9 @@ class Training:
         norm = float(self.team.gather(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm or math.inf)))
         if not (math.isfinite(total) and math.isfinite(norm)):
             self.optimiser.zero_grad(set_to_none=True)
-            raise Diverged(f"at step {self.step + 1} the loss is {total:g} and the gradient's norm {norm:g}: the training diverged, and the weights of step {self.step} were kept. Try a lower learning rate, or fp32")
+            raise Diverged(
+                f"at step {self.step + 1} the loss is {total:g} and the gradient's norm {norm:g}: the training diverged, and the weights of step {self.step} were kept. Try a lower learning rate, or fp32"
+            )
         self.consistent = False
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)

@@ -91,7 +91,9 @@ def check_latent(model, samples):
     name, dimensions = model_family(model).space, latent_format.latent_dimensions + 2
     if samples.ndim != dimensions or samples.shape[1] != latent_format.latent_channels:
         wanted = "[frames, {}, h, w]" if dimensions == 4 else "[1, {}, frames, h, w]"
-        raise ValueError(f"this model takes latents of '{name}', {wanted.format(latent_format.latent_channels)}, but {tuple(samples.shape)} came: encode the clip with the model's own VAE")
+        raise ValueError(
+            f"this model takes latents of '{name}', {wanted.format(latent_format.latent_channels)}, but {tuple(samples.shape)} came: encode the clip with the model's own VAE"
+        )
     if samples.shape[frames_dim(samples)] < 2:
         raise ValueError("a clip of at least two frames is needed, but one frame came: connect all the frames")
     if not torch.isfinite(samples).all():

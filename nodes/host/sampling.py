@@ -89,7 +89,9 @@ class Sampling:
     def check_starts_from_noise(self):
         """Raise ValueError for a model whose sampling does not begin with noise."""
         if not self.starts_from_noise:
-            raise ValueError("this model samples from a picture, not from noise (its sampling adds none), so it has no noise level to start at: take this node out")
+            raise ValueError(
+                "this model samples from a picture, not from noise (its sampling adds none), so it has no noise level to start at: take this node out"
+            )
 
     def naive_noise_gain(self, sigma: float) -> float:
         """What unit noise is multiplied by for the paper's naive start; the ordinary start is the host's own, 1."""

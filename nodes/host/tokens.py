@@ -20,7 +20,9 @@ def first_frame(family, base, x, inputs):
         raise ValueError("this latent is not one of video alone")
     keys = ORDERS[family.key](base.diffusion_model, x, inputs)
     if keys.total in (lengths := [inputs[name].shape[1] for name in ("c_crossattn", "clip_fea") if inputs.get(name) is not None]):
-        raise ValueError(f"the video has as many tokens, {keys.total}, as its text or image ({lengths}), so that the attentions cannot be told apart: change the size by a little")
+        raise ValueError(
+            f"the video has as many tokens, {keys.total}, as its text or image ({lengths}), so that the attentions cannot be told apart: change the size by a little"
+        )
     return keys
 
 

@@ -31,7 +31,9 @@ def read(path):
         found = comfy.utils.load_torch_file(str(path), safe_load=True)
     except Exception as error:  # both loaders raise nearly anything on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path.name} cannot be read: {reason}. The file is damaged, incomplete (compare its size with the download's) or no checkpoint") from None
+        raise ValueError(
+            f"{path.name} cannot be read: {reason}. The file is damaged, incomplete (compare its size with the download's) or no checkpoint"
+        ) from None
     found = found.get("module", found) if isinstance(found, dict) else {}
     tensors = {k.removeprefix(DEEPSPEED): v for k, v in found.items() if torch.is_tensor(v)}
     if "input_blocks.0.0.weight" in tensors:  # a UNet by itself
@@ -60,7 +62,9 @@ def check_kind(tensors, name):
     if not any(k.endswith(".to_k_ip.weight") for k in unet):
         raise ValueError(f"{name} is a text-to-video model of the same family, it has no attention to an image, but {expected}")
     if not inside(tensors, RESAMPLER):
-        raise ValueError(f"{name} lacks the image resampler (the tensors {RESAMPLER}*), without which the picture cannot reach the UNet: it was pruned too far, take the full checkpoint or one that keeps them")
+        raise ValueError(
+            f"{name} lacks the image resampler (the tensors {RESAMPLER}*), without which the picture cannot reach the UNet: it was pruned too far, take the full checkpoint or one that keeps them"
+        )
 
 
 def unet_summary(unet):
@@ -90,7 +94,9 @@ def variant_of(tensors, name, wanted=AUTOMATIC):
         if len(fitting) > 1:
             fitting = [v for v in fitting if v.name.split()[-1] in part] or fitting
     if len(fitting) > 1:
-        raise ValueError(f"{name} may be {names}: they have the same tensors, and neither the file's noise tables nor its name says which. Choose it in `variant`; a wrong choice gives wrong contrast")
+        raise ValueError(
+            f"{name} may be {names}: they have the same tensors, and neither the file's noise tables nor its name says which. Choose it in `variant`; a wrong choice gives wrong contrast"
+        )
     return fitting[0]
 
 
@@ -137,7 +143,9 @@ def build_model(tensors, name, wanted=AUTOMATIC):
         raise ValueError(f"{name} is incomplete: it lacks the tensor {error}") from None
     manage = comfy.model_management
     device, supported = manage.get_torch_device(), config.supported_inference_dtypes
-    dtype = manage.unet_dtype(model_params=comfy.utils.calculate_parameters(weights), supported_dtypes=supported, weight_dtype=comfy.utils.weight_dtype(weights))
+    dtype = manage.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights), supported_dtypes=supported, weight_dtype=comfy.utils.weight_dtype(weights)
+    )
     config.set_inference_dtype(dtype, manage.unet_manual_cast(dtype, device, supported))
     model = config.get_model(weights)
     missing = model.diffusion_model.state_dict().keys() - weights.keys()

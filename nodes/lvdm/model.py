@@ -70,7 +70,9 @@ class LVDM(comfy.model_base.BaseModel):
         out = super().extra_conds(**kwargs)
         seen, noise = kwargs.get("clip_vision_output"), kwargs["noise"]
         if seen is None:
-            raise ValueError(f"{self.model_config.variant.name} needs a picture in its conditioning, but this one has none: put positive and negative through 'DynamiCrafter Conditioning (CIL)'")
+            raise ValueError(
+                f"{self.model_config.variant.name} needs a picture in its conditioning, but this one has none: put positive and negative through 'DynamiCrafter Conditioning (CIL)'"
+            )
         fps = round(kwargs.get("fps", self.model_config.variant.fps))
         out["clip_fea"] = comfy.conds.CONDRegular(seen.last_hidden_state)
         out["fps"] = comfy.conds.CONDRegular(torch.tensor([fps]))
@@ -86,7 +88,9 @@ class DynamiCrafter(LVDM):
         noise, image = kwargs["noise"], kwargs.get("concat_latent_image")
         image = torch.zeros_like(noise) if image is None else self.process_latent_in(image)
         if image.shape[0] not in (1, noise.shape[0]):
-            raise ValueError(f"this conditioning was made for {image.shape[0]} frames but the latent has {noise.shape[0]}: take the latent of the same conditioning node")
+            raise ValueError(
+                f"this conditioning was made for {image.shape[0]} frames but the latent has {noise.shape[0]}: take the latent of the same conditioning node"
+            )
         if image.shape[2:] != noise.shape[2:]:
             image = comfy.utils.common_upscale(image, noise.shape[-1], noise.shape[-2], "bilinear", "center")
         out["c_concat"] = comfy.conds.CONDNoiseShape(image.expand(noise.shape[0], -1, -1, -1))

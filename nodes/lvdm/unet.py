@@ -141,7 +141,22 @@ class LVDMUNet(nn.Module):
     image_proj: arguments of the Resampler.
     """
 
-    def __init__(self, in_channels, out_channels, model_channels, channel_mult, res_blocks, head_channels, context_dim, alpha, image_proj, attn_precision=None, dtype=None, device=None, operations=None):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        model_channels,
+        channel_mult,
+        res_blocks,
+        head_channels,
+        context_dim,
+        alpha,
+        image_proj,
+        attn_precision=None,
+        dtype=None,
+        device=None,
+        operations=None,
+    ):
         super().__init__()
         made = {"dtype": dtype, "device": device, "operations": operations}
         self.dtype, self.model_channels = dtype, model_channels

@@ -182,7 +182,9 @@ def check_encoders(adapter: ConditionAdapter, encoders: Encoders):
     if adapter.vision and encoders.clip_vision is None:
         raise ValueError("this model sees the picture through an image encoder, but none came: connect clip_vision (on the command line: --clip-vision)")
     if adapter.text and encoders.clip is None:
-        raise ValueError("this model reads a text, but no text encoder came: connect clip (on the command line: --text-encoder). Captions are .txt files beside the videos, or the prompt for all")
+        raise ValueError(
+            "this model reads a text, but no text encoder came: connect clip (on the command line: --text-encoder). Captions are .txt files beside the videos, or the prompt for all"
+        )
 
 
 def vision_output(**values) -> comfy.clip_vision.Output:

@@ -134,7 +134,9 @@ def existing_adapters(model, lora: dict) -> dict[str, torch.nn.Module]:
             raise ValueError(f"this LoRA changes '{key}' in another way than by two matrices, which cannot be trained on: begin a new LoRA")
         up, down = (part.float().flatten(1) for part in patch.weights[:2])
         if key not in shapes or (up.shape[0], down.shape[1]) != (shapes[key][0], shapes[key][1:].numel()):
-            raise ValueError(f"this LoRA belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}")
+            raise ValueError(
+                f"this LoRA belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}"
+            )
         alpha = float(up.shape[1] if patch.weights[2] is None else patch.weights[2])
         adapters[key] = LoRAAdapter(set(), (up, down, alpha, None, None, None)).to_train()
     used = {name for patch in found.values() for name in patch.loaded_keys}

@@ -51,17 +51,51 @@ class PrepareClips(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model to be trained: SVD's family, DynamiCrafter, VideoCrafter1, Wan 2.1 or 2.2 14B image-to-video."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                io.String.Input("folder", default="", tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: take the prepared data set of this name as it is."),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    tooltip="A folder of videos (with the folders below it) or a text file with one path a line, inside ComfyUI's input or output folder or one registered as cil_clips; a relative path is looked for there. Empty: take the prepared data set of this name as it is.",
+                ),
                 io.String.Input("name", default="my_clips", tooltip="Name of the data set: a folder below output/cil/clips."),
-                io.Int.Input("frames", default=spec.frames, min=2, max=512, tooltip="Frames of a clip. The paper: 16, as DynamiCrafter and VideoCrafter1 were made for; SVD 14, SVD-XT 25, Wan 81 (always 4 n + 1)."),
-                io.Float.Input("fps", default=spec.fps, min=1.0, max=120.0, step=0.1, tooltip="Frames a second to take from a video; the model is told the same number, where it can be told. The paper: 3; Wan's own: 16."),
-                io.Int.Input("width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512. Larger needs more memory in training."),
+                io.Int.Input(
+                    "frames",
+                    default=spec.frames,
+                    min=2,
+                    max=512,
+                    tooltip="Frames of a clip. The paper: 16, as DynamiCrafter and VideoCrafter1 were made for; SVD 14, SVD-XT 25, Wan 81 (always 4 n + 1).",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=spec.fps,
+                    min=1.0,
+                    max=120.0,
+                    step=0.1,
+                    tooltip="Frames a second to take from a video; the model is told the same number, where it can be told. The paper: 3; Wan's own: 16.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=spec.width,
+                    min=16,
+                    max=4096,
+                    step=8,
+                    tooltip="Width in pixels to which videos are resized and cropped. The paper: 512. Larger needs more memory in training.",
+                ),
                 io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
-                io.Int.Input("clips_per_video", default=1, min=1, max=10000, tooltip="How many clips to take from each video, each from another random place. 1 = one."),
+                io.Int.Input(
+                    "clips_per_video", default=1, min=1, max=10000, tooltip="How many clips to take from each video, each from another random place. 1 = one."
+                ),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
-                io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips: more variety where left and right do not matter. Off changes nothing."),
+                io.Boolean.Input(
+                    "flip", default=False, tooltip="Mirror half of the clips: more variety where left and right do not matter. Off changes nothing."
+                ),
                 flow,
-                io.String.Input("prompt", default="", multiline=True, optional=True, tooltip="Text of the videos that have no caption, for models that read a text. A caption is a .txt file beside the video, with its name. Empty: the empty text."),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Text of the videos that have no caption, for models that read a text. A caption is a .txt file beside the video, with its name. Empty: the empty text.",
+                ),
                 io.ClipVision.Input("clip_vision", optional=True, tooltip="Its image encoder. Not needed for Wan 2.2, which has none."),
                 io.Clip.Input("clip", optional=True, tooltip="Its text encoder, for captions and prompt. SVD has none."),
             ],
@@ -169,7 +203,17 @@ class TimeNoiseTrain(io.ComfyNode):
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
         lora = None if existing_lora == NEW_LORA else train.read_lora(folder_paths.get_full_path_or_raise("loras", existing_lora))
-        config = train.TrainConfig(rank, lora, precision, gradient_checkpointing, motion_bucket_id, P_mean, P_std, tokens=image_tokens, sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to))
+        config = train.TrainConfig(
+            rank,
+            lora,
+            precision,
+            gradient_checkpointing,
+            motion_bucket_id,
+            P_mean,
+            P_std,
+            tokens=image_tokens,
+            sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to),
+        )
         state = cls.state_file(clips, recipe, config)
         with claim(state):
             result = train.tune(model, clips, recipe, config, state, resume, cls.progress(cls.hidden.unique_id, state))
@@ -183,7 +227,11 @@ class TimeNoiseTrain(io.ComfyNode):
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
         lora = None if config.lora is None else sorted(config.lora)
-        key = repr((clips.folder.name, stable, config.rank, lora, config.precision, config.bucket, config.P_mean, config.P_std) + ("tokens",) * config.tokens + config.sigmas * (config.sigmas != EVERY_SIGMA))
+        key = repr(
+            (clips.folder.name, stable, config.rank, lora, config.precision, config.bucket, config.P_mean, config.P_std)
+            + ("tokens",) * config.tokens
+            + config.sigmas * (config.sigmas != EVERY_SIGMA)
+        )
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod

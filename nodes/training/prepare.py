@@ -55,7 +55,9 @@ def load_checkpoint(name: str, variant: str = lvdm_checkpoint.AUTOMATIC) -> tupl
     return made, Encoders(vae if vae is not None and vae.first_stage_model is not None else None, clip_vision)
 
 
-def with_files(encoders: Encoders, adapter: ConditionAdapter, vae: str | None = None, clip_vision: str | None = None, text_encoder: str | None = None) -> Encoders:
+def with_files(
+    encoders: Encoders, adapter: ConditionAdapter, vae: str | None = None, clip_vision: str | None = None, text_encoder: str | None = None
+) -> Encoders:
     """Encoders with what files of their own bring instead."""
     read = functools.partial(comfy.utils.load_torch_file, safe_load=True)
     clip_type = comfy.sd.CLIPType.WAN if isinstance(adapter, Wan) else comfy.sd.CLIPType.STABLE_DIFFUSION
@@ -67,7 +69,15 @@ def with_files(encoders: Encoders, adapter: ConditionAdapter, vae: str | None = 
 
 
 @torch.no_grad()
-def encoded(frames: torch.Tensor, adapter: ConditionAdapter, encoders: Encoders, process_in: Callable, flow: Callable | None, text: torch.Tensor | None, dropped: dict | None) -> Clip:
+def encoded(
+    frames: torch.Tensor,
+    adapter: ConditionAdapter,
+    encoders: Encoders,
+    process_in: Callable,
+    flow: Callable | None,
+    text: torch.Tensor | None,
+    dropped: dict | None,
+) -> Clip:
     """One clip, uint8 [T, H, W, 3] -> Clip. text: its embedding or None; dropped: see Clip."""
     pixels = frames.float() / 255  # [T, H, W, 3]
     return Clip(
@@ -113,7 +123,12 @@ def prepare(
 
 
 def add_variant(parser: argparse.ArgumentParser):
-    parser.add_argument("--variant", choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)], default=lvdm_checkpoint.AUTOMATIC, help="which DynamiCrafter it is, where neither the file nor its name tells")
+    parser.add_argument(
+        "--variant",
+        choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)],
+        default=lvdm_checkpoint.AUTOMATIC,
+        help="which DynamiCrafter it is, where neither the file nor its name tells",
+    )
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:

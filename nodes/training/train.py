@@ -71,7 +71,9 @@ def check(model, clips: prepared.ClipSet, config: TrainConfig):
     prepared_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
     channels = model.get_model_object("latent_format").latent_channels
     if clips.shape[0] != channels or clips.shape[1] < 2:
-        raise ValueError(f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE")
+        raise ValueError(
+            f"this model takes clips of {channels} channels and at least two frames, but the prepared ones are {' x '.join(map(str, clips.shape))}: prepare them with this model's VAE"
+        )
     if prepared_for != adapter.name:
         raise ValueError(f"these clips were prepared for {prepared_for}, and lack what {adapter.name} is told of them: prepare them with this model")
     if adapter.vision and clips[0].embed is None:
@@ -81,9 +83,13 @@ def check(model, clips: prepared.ClipSet, config: TrainConfig):
         raise ValueError("--shard spreads all weights over several processes: give --full, and start it by torchrun")
     sampling, (low, high) = Sampling.of(model), config.sigmas
     if not (low < high and low < sampling.sigma_max and high > sampling.sigma_min):
-        raise ValueError(f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them")
+        raise ValueError(
+            f"this model's noise levels run from {sampling.sigma_min:g} to {sampling.sigma_max:g}, but [{low:g}, {high:g}] is to be trained: give a range that meets them"
+        )
     if adapter.name == "SVD" and config.bucket == 0 and not any(clips.motion):
-        raise ValueError("motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number")
+        raise ValueError(
+            "motion bucket 0 means each clip's own motion score, but these clips were prepared without: prepare them with a flow, or give a number"
+        )
 
 
 def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, team: processes.Alone) -> dict:
@@ -95,7 +101,15 @@ def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, config: 
     # left out where they act on nothing, so that it equals what older versions wrote
     own = ({"tokens": True} if config.tokens else {}) | ({"sigmas": list(config.sigmas)} if config.sigmas != training.EVERY_SIGMA else {})
     own |= {"rank": config.rank, "precision": config.precision, "bucket": config.bucket, "P_mean": config.P_mean, "P_std": config.P_std, "tail": config.tail}
-    return {**kept, **own, "lora": lora, "timenoise": tuning, "world": team.world, "model": trainable.fingerprint(patcher, team.gather), "clips": digest((clips.names, clips.settings))}
+    return {
+        **kept,
+        **own,
+        "lora": lora,
+        "timenoise": tuning,
+        "world": team.world,
+        "model": trainable.fingerprint(patcher, team.gather),
+        "clips": digest((clips.names, clips.settings)),
+    }
 
 
 def tune(
@@ -213,7 +227,19 @@ def train(o: argparse.Namespace, state: Path):
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)
     lora = None if o.lora is None else read_lora(o.lora)
-    config = TrainConfig(0 if o.full else o.rank, lora, o.precision, not o.no_checkpointing, o.bucket, o.P_mean, o.P_std, o.tail, o.image_tokens, (o.sigma_from, o.sigma_to), o.shard)
+    config = TrainConfig(
+        0 if o.full else o.rank,
+        lora,
+        o.precision,
+        not o.no_checkpointing,
+        o.bucket,
+        o.P_mean,
+        o.P_std,
+        o.tail,
+        o.image_tokens,
+        (o.sigma_from, o.sigma_to),
+        o.shard,
+    )
     first = processes.team().rank == 0
     clips, model = prepared.load(o.clips), load_checkpoint(o.model, o.variant)[0]
     if state.exists() and first:
@@ -222,7 +248,10 @@ def train(o: argparse.Namespace, state: Path):
     processes.disband()
     if not first:
         return
-    about = {"format": "pt", "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": result.losses[-100:]})}
+    about = {
+        "format": "pt",
+        "cil_training": json.dumps({**asdict(recipe), "full": o.full, "model": Path(o.model).name, "clips": len(clips), "losses": result.losses[-100:]}),
+    }
     if o.full:
         save_checkpoint(result.values, model, source_of(o.model), o.out, about)
     else:

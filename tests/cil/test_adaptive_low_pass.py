@@ -25,7 +25,6 @@ def test_the_authors_interval_in_steps(name, steps, acting):
     assert weights == [1.0] * acting + [0.0] * (steps - acting)
 
 
-
 def test_schedules():
     assert [alg.weight("linear", p, 0.0, 0.5, 0) for p in (0.0, 0.25, 0.5, 0.6)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
     assert alg.weight("linear", 0.4, 0.2, 0.6, 0) == pytest.approx(0.5) and alg.weight("linear", 0.1, 0.2, 0.6, 0) == 0

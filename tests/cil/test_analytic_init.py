@@ -26,7 +26,9 @@ def test_the_start_is_the_minimum_of_the_kl(process, sigma):
         assert toy.kl(process, sigma, other_mu, other_std) > best
 
 
-@pytest.mark.parametrize("process, top", [(forward.VE, 700.0), (forward.VP, 14.6), (forward.FLOW, 0.999), (forward.RFLOW, 80.0)], ids=lambda p: getattr(p, "name", p))
+@pytest.mark.parametrize(
+    "process, top", [(forward.VE, 700.0), (forward.VP, 14.6), (forward.FLOW, 0.999), (forward.RFLOW, 80.0)], ids=lambda p: getattr(p, "name", p)
+)
 def test_it_beats_the_naive_start_at_every_m(process, top):
     """The naive start is p_T = N(0, I) for VP (scaled into the host's space) and N(0, sigma^2 I) for the rest."""
     toy = Toy()

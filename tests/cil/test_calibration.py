@@ -107,7 +107,12 @@ class Told(Gaussian):
         return self.amount * super().denoise(x / self.amount, signal, noise / self.amount)
 
 
-WORLDS = {f"rank {r}": Gaussian(r) for r in (1, 5, 20, 80, DIM)} | {"rank 5, moved mean": Gaussian(5, 0.3)} | {"told amounts": Told(20, 0.3)} | {f"{n} clips": Mixture(n) for n in (2, 10, 100)}
+WORLDS = (
+    {f"rank {r}": Gaussian(r) for r in (1, 5, 20, 80, DIM)}
+    | {"rank 5, moved mean": Gaussian(5, 0.3)}
+    | {"told amounts": Told(20, 0.3)}
+    | {f"{n} clips": Mixture(n) for n in (2, 10, 100)}
+)
 
 
 def within(curve):
@@ -167,7 +172,10 @@ def test_the_edge_of_a_leak_is_found(edge, shape, clips):
     leak = {"a step": lambda sigma: float(sigma > edge), "fading": fading(edge), "fading to half": fading(edge, 0.5)}[shape]
     found = [calibration.verdict(e) for e in probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)]
     assert sum(v.edge is not None and edge / 1.5 < v.edge < edge * 1.5 for v in found) >= 0.95 * len(found)
-    assert all(v.start == max(v.edge, least) for v, least in ((v, calibration.least_start(e)) for v, e in zip(found, probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips))))
+    assert all(
+        v.start == max(v.edge, least)
+        for v, least in ((v, calibration.least_start(e)) for v, e in zip(found, probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)))
+    )
 
 
 # ---- errors of a model's own ----------------------------------------------------------

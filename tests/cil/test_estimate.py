@@ -277,7 +277,9 @@ def test_an_estimate_of_an_older_pack_goes_on(tmp_path):
     assert torch.equal(again.accumulator.m2, whole.accumulator.m2) and len(again.skipped) == 4
 
 
-@pytest.mark.parametrize("change", [{"count": 3e999}, {"count": "x"}, {"count": -1}, {"count": 0}, {"skipped": 7}, {"skipped": [[1, 2, 3, 4, 5]]}, {"settings": None}])
+@pytest.mark.parametrize(
+    "change", [{"count": 3e999}, {"count": "x"}, {"count": -1}, {"count": 0}, {"skipped": 7}, {"skipped": [[1, 2, 3, 4, 5]]}, {"settings": None}]
+)
 def test_estimates_whose_figures_do_not_fit_are_refused(tmp_path, change):
     about = {"count": 2, "skipped": [], "settings": {}, "seen": 0} | change
     save_file({"mean": torch.zeros(2), "m2": torch.zeros(2)}, tmp_path / "state", {"format": E.FORMAT, "version": "2", "about": json.dumps(about)})

@@ -89,7 +89,9 @@ def test_places_that_cannot_be_written_are_named_in_one_sentence(tmp_path, place
         assert not str(raised.value).startswith("[Errno") and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("number, advice", [(28, "the disk is full"), (13, "you may not write there"), (30, "the disk is read-only"), (122, "your share of the disk")])
+@pytest.mark.parametrize(
+    "number, advice", [(28, "the disk is full"), (13, "you may not write there"), (30, "the disk is read-only"), (122, "your share of the disk")]
+)
 def test_each_reason_has_its_advice(tmp_path, number, advice):
     assert advice in str(files.unwritable(tmp_path, OSError(number, os.strerror(number))))
 

@@ -48,7 +48,9 @@ def test_the_power_of_frame_init_where_the_picture_is_and_elsewhere():
     low_pass, level = starts.gaussian_filter(SHAPE).numpy(), np.sqrt(1 + 0.36**2)
     start = starts.frame_init(torch.zeros(draws, *SHAPE, dtype=torch.float64), noise(3, draws, *SHAPE), ratio)
     power = np.mean(np.abs(np.fft.fftn(start.numpy(), axes=(1, 2, 3))) ** 2, 0) / np.prod(SHAPE)
-    assert np.allclose(power, (low_pass / level + 1 - low_pass) ** 2, rtol=0.35) and np.mean(power / (low_pass / level + 1 - low_pass) ** 2) == pytest.approx(1, abs=0.01)
+    assert np.allclose(power, (low_pass / level + 1 - low_pass) ** 2, rtol=0.35) and np.mean(power / (low_pass / level + 1 - low_pass) ** 2) == pytest.approx(
+        1, abs=0.01
+    )
 
 
 def test_free_init_against_numpy_and_its_spectrum():

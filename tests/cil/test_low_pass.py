@@ -59,7 +59,10 @@ def test_a_picture_smaller_than_the_factor_becomes_flat():
     assert torch.allclose(out, out[..., :1, :1].expand_as(out)) and image.min() < out.mean() < image.max()
 
 
-@pytest.mark.parametrize("kind, strength, message", [("gaussian", -1.0, "0 or more, but -1.0"), ("gaussian", math.nan, "nan"), ("down and up", 0.5, "1 or more, but 0.5"), ("down and up", math.inf, "inf")])
+@pytest.mark.parametrize(
+    "kind, strength, message",
+    [("gaussian", -1.0, "0 or more, but -1.0"), ("gaussian", math.nan, "nan"), ("down and up", 0.5, "1 or more, but 0.5"), ("down and up", math.inf, "inf")],
+)
 def test_bad_strengths_are_errors(kind, strength, message):
     with pytest.raises(ValueError, match=message):
         FILTERS[kind](torch.zeros(1, 4, 4), strength)

@@ -59,7 +59,10 @@ def test_parts_that_do_not_go_together_are_refused(tmp_path, changes):
 def test_a_full_disk_is_a_sentence(tmp_path, capsys):
     a = part(tmp_path / "a.safetensors", range(5))
     before = merged(tmp_path, a)
-    with full_disk.no_file_above(200), pytest.raises(SystemExit, match="out.safetensors could not be written.*File too large.*what stood there before is as it was"):
+    with (
+        full_disk.no_file_above(200),
+        pytest.raises(SystemExit, match="out.safetensors could not be written.*File too large.*what stood there before is as it was"),
+    ):
         merged(tmp_path, a)
     assert torch.equal(M.load(tmp_path / "out.safetensors").mean, before.mean)
     torch.save({"Expectation_x_0": torch.randn(16, 4, 4, 4), "trCov_d": torch.tensor(0.8)}, tmp_path / "svd.pt")

@@ -1,6 +1,5 @@
 """Motion scores on clips whose motion is known."""
 
-
 import pytest
 import torch
 
@@ -52,7 +51,9 @@ def test_a_pan_is_the_cameras(dis):
 
 def test_a_zoom_is_the_cameras(dis):
     big = texture(450, 800).movedim(-1, 0)[None]
-    frames = torch.stack([torch.nn.functional.interpolate(big[..., 4 * t : 450 - 4 * t, 7 * t : 800 - 7 * t], (450, 800), mode="bilinear")[0].movedim(0, -1) for t in range(3)])
+    frames = torch.stack(
+        [torch.nn.functional.interpolate(big[..., 4 * t : 450 - 4 * t, 7 * t : 800 - 7 * t], (450, 800), mode="bilinear")[0].movedim(0, -1) for t in range(3)]
+    )
     for field in motion.flows(frames, dis):
         camera, subject = motion.split_motion(field)
         assert subject < 0.2 * camera and camera > 2

@@ -1,6 +1,5 @@
 """The probe against exact denoisers in closed form."""
 
-
 import pytest
 import torch
 from toy import Toy

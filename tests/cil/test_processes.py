@@ -149,7 +149,9 @@ def test_alone_nothing_is_set_up(monkeypatch):
     assert machine.asked == []
 
 
-@pytest.mark.parametrize("error, words", [(ValueError("a"), "a"), (OSError("b"), "b"), (KeyboardInterrupt(), "the same command goes on"), (MemoryError(), "not enough memory")])
+@pytest.mark.parametrize(
+    "error, words", [(ValueError("a"), "a"), (OSError("b"), "b"), (KeyboardInterrupt(), "the same command goes on"), (MemoryError(), "not enough memory")]
+)
 def test_a_commands_errors_are_sentences(error, words):
     with pytest.raises(SystemExit, match=words), processes.command():
         raise error
@@ -228,7 +230,9 @@ def test_when_one_is_killed_the_other_ends_with_a_sentence(root, tmp_path):
     work = Started(root, tmp_path, "forever", launcher=False)
     work.begun[1].kill()
     told = work.all_gone_within(30)
-    assert told.count("process 1 of this work has ended, so this one ends too; the same command goes on from what was saved last") == 1 and "Traceback" not in told
+    assert (
+        told.count("process 1 of this work has ended, so this one ends too; the same command goes on from what was saved last") == 1 and "Traceback" not in told
+    )
 
 
 def test_those_that_part_are_not_taken_for_dead(root, tmp_path):
@@ -259,7 +263,9 @@ def test_gradients_are_exchanged_once_an_update(group, monkeypatch, accumulation
     recipe = dataclasses.replace(RECIPE, accumulation=accumulation)
     together, alone = run("replicas", recipe=recipe), run("alone", recipe=recipe)
     assert len(exchanges) == RECIPE.steps and not made[0].find_unused_parameters
-    assert together.losses == pytest.approx(alone.losses, rel=1e-6) and all(torch.allclose(together.result[k], v, rtol=1e-5, atol=1e-7) for k, v in alone.result.items())
+    assert together.losses == pytest.approx(alone.losses, rel=1e-6) and all(
+        torch.allclose(together.result[k], v, rtol=1e-5, atol=1e-7) for k, v in alone.result.items()
+    )
 
 
 def test_a_team_that_saves_together_finishes_together_where_the_disk_is_full(group, tmp_path):

@@ -48,7 +48,25 @@ def test_the_second_root_is_looked_at_too(places):
     assert sources.find("more", [allowed, outside]) == [outside / "more" / "b.mp4"]
 
 
-@pytest.mark.parametrize("source", ["/", "/etc", "/etc/passwd", "..", "../outside", "../outside/secret.txt", "videos/../../outside", "/proc/self/environ", "/dev/zero", "~", "http://127.0.0.1/", "file:///etc/passwd", "a\0b", "a" * 5000])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/",
+        "/etc",
+        "/etc/passwd",
+        "..",
+        "../outside",
+        "../outside/secret.txt",
+        "videos/../../outside",
+        "/proc/self/environ",
+        "/dev/zero",
+        "~",
+        "http://127.0.0.1/",
+        "file:///etc/passwd",
+        "a\0b",
+        "a" * 5000,
+    ],
+)
 def test_nothing_outside_is_looked_at(places, source):
     refused(source, [places[0]])
 
@@ -79,7 +97,20 @@ def test_pipes_and_sockets_are_no_lists_and_no_videos(places):
         assert sources.find(allowed) == [allowed / "clip.mp4"]
 
 
-@pytest.mark.parametrize("line", [SECRET, f"{SECRET}.txt", f"http://127.0.0.1/{SECRET}.mp4", f"tcp://127.0.0.1:1/{SECRET}.mp4", f"../{SECRET}.mp4", f"/etc/{SECRET}.mp4", f"{SECRET}.mp4", "../outside/clip.mp4", f"{SECRET}\0.mp4"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        SECRET,
+        f"{SECRET}.txt",
+        f"http://127.0.0.1/{SECRET}.mp4",
+        f"tcp://127.0.0.1:1/{SECRET}.mp4",
+        f"../{SECRET}.mp4",
+        f"/etc/{SECRET}.mp4",
+        f"{SECRET}.mp4",
+        "../outside/clip.mp4",
+        f"{SECRET}\0.mp4",
+    ],
+)
 def test_a_list_names_videos_and_is_not_quoted(places, line):
     allowed, _ = places
     (allowed / "list.txt").write_text(f"clip.mp4\n{line}\n")

@@ -325,7 +325,13 @@ def test_another_runs_state_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"steps": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"dropout": 1.5}, "condition dropout"), ({"ema": 1.0}, "ema in \\[0, 1\\)"), ({"learning_rate": 0.0}, "learning rate must be above 0")],
+    [
+        ({"steps": 0}, "at least 1"),
+        ({"batch": 0}, "at least 1"),
+        ({"dropout": 1.5}, "condition dropout"),
+        ({"ema": 1.0}, "ema in \\[0, 1\\)"),
+        ({"learning_rate": 0.0}, "learning rate must be above 0"),
+    ],
 )
 def test_bad_recipes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

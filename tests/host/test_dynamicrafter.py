@@ -49,7 +49,17 @@ def small(root, workflow, name):
     prompt = json.loads((root / "workflows" / "api" / f"{workflow}.json").read_text(encoding="utf-8"))
     prompt["demo"] = {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "healthy"}}
     prompt["scene"] = {"class_type": "CILDemoScene", "inputs": {"seed": 1, "motion_bucket_id": 127, "frames": 1}}
-    text = {"clip_vision": ["demo", 1], "vae": ["demo", 2], "init_image": ["scene", 0], "width": 64, "height": 64, "video_frames": 1, "motion_bucket_id": 127, "fps": 6, "augmentation_level": 0.0}
+    text = {
+        "clip_vision": ["demo", 1],
+        "vae": ["demo", 2],
+        "init_image": ["scene", 0],
+        "width": 64,
+        "height": 64,
+        "video_frames": 1,
+        "motion_bucket_id": 127,
+        "fps": 6,
+        "augmentation_level": 0.0,
+    }
     for node in prompt.values():
         inputs = node["inputs"]
         if node["class_type"] == "CILLoadDynamiCrafter":

@@ -101,7 +101,11 @@ def test_the_demo_runs_in_an_odd_folder(bare):
     for node in prompt.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = 1
-    scoreless = {i: node for i, node in prompt.items() if node["class_type"] not in ("CILMotionScore", "CILCompareClips", "SaveImage", "CreateVideo", "SaveVideo", "KSampler", "VAEDecode")}
+    scoreless = {
+        i: node
+        for i, node in prompt.items()
+        if node["class_type"] not in ("CILMotionScore", "CILCompareClips", "SaveImage", "CreateVideo", "SaveVideo", "KSampler", "VAEDecode")
+    }
     loader = next(i for i, node in prompt.items() if node["class_type"] == "CILLoadDemoModel")
     scoreless["d"] = {"class_type": "VAEDecode", "inputs": {"samples": [wanted, 0], "vae": [loader, 2]}}
     scoreless["p"] = {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}}

@@ -23,7 +23,9 @@ def command(root, *arguments, launcher=()):
 
 
 def call(root, *arguments, launcher=(), check=True):
-    done = subprocess.run(command(root, *arguments, launcher=launcher), capture_output=True, text=True, timeout=600, env=os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command(root, *arguments, launcher=launcher), capture_output=True, text=True, timeout=600, env=os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"}
+    )
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -140,14 +140,17 @@ def test_the_template_browser_shows_the_thumbnails(page, artifacts):
 
 def show_help(page, kind):
     """Open a node's help in the page as a user does: select the node, press its info button. -> the help's text"""
-    page.evaluate("""kind => {
+    page.evaluate(
+        """kind => {
         window.app.graph.clear();
         const node = window.LiteGraph.createNode(kind);
         node.pos = [600, 300];
         window.app.graph.add(node);
         window.app.canvas.ds.reset();
         window.app.canvas.selectItems([node]);
-    }""", kind)
+    }""",
+        kind,
+    )
     page.get_by_test_id("info-button").click(timeout=30_000)
     return page.locator(".node-help-content")
 
@@ -155,7 +158,10 @@ def show_help(page, kind):
 def test_a_help_page_renders_with_its_pictures(page, artifacts):
     text = show_help(page, "CILEarlyStart")
     text.get_by_role("heading", name="What it does").wait_for(timeout=30_000)
-    page.wait_for_function("() => { const p = [...document.querySelectorAll('.node-help-content img')]; return p.length >= 2 && p.every(i => i.complete && i.naturalWidth > 0); }", timeout=30_000)
+    page.wait_for_function(
+        "() => { const p = [...document.querySelectorAll('.node-help-content img')]; return p.length >= 2 && p.every(i => i.complete && i.naturalWidth > 0); }",
+        timeout=30_000,
+    )
     page.screenshot(path=artifacts / "help.png")
 
 

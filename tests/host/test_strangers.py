@@ -20,7 +20,7 @@ PAYLOADS = [
     "<img src=x onerror=window.ran=1>",
     "<svg/onload=window.ran=1>",
     "\"><script>window.ran=1</script><iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
-    "[[<img src=x onerror=window.ran=1>|javascript:window.ran=1]] http://x/\"onmouseover=window.ran=1",
+    '[[<img src=x onerror=window.ran=1>|javascript:window.ran=1]] http://x/"onmouseover=window.ran=1',
     "http://a.example/__LNK0__ [[z|https://x.example/ onmouseover=window.ran=1 style=position:fixed;inset:0 y=]]",
 ]
 SECRET = "s3cret-in-a-file"
@@ -31,13 +31,37 @@ def prompt_of(info, name, changed):
     prompt = {
         "m": {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "leaking"}},
         "s": {"class_type": "CILDemoScene", "inputs": {"seed": 0, "motion_bucket_id": 60, "frames": 2}},
-        "c": {"class_type": "SVD_img2vid_Conditioning", "inputs": {"clip_vision": ["m", 1], "init_image": ["s", 0], "vae": ["m", 2], "width": 128, "height": 128, "video_frames": 2, "motion_bucket_id": 60, "fps": 6, "augmentation_level": 0.0}},
+        "c": {
+            "class_type": "SVD_img2vid_Conditioning",
+            "inputs": {
+                "clip_vision": ["m", 1],
+                "init_image": ["s", 0],
+                "vae": ["m", 2],
+                "width": 128,
+                "height": 128,
+                "video_frames": 2,
+                "motion_bucket_id": 60,
+                "fps": 6,
+                "augmentation_level": 0.0,
+            },
+        },
         "g": {"class_type": "BasicScheduler", "inputs": {"model": ["m", 0], "scheduler": "karras", "steps": 1, "denoise": 1.0}},
         "k": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
         "u": {"class_type": "CFGGuider", "inputs": {"model": ["m", 0], "positive": ["c", 0], "negative": ["c", 1], "cfg": 1.0}},
         "l": {"class_type": "CILLoadMoments", "inputs": {"moments_name": "demo.safetensors", "detail": "channel"}},
     }
-    things = {"MODEL": ["m", 0], "CLIP_VISION": ["m", 1], "VAE": ["m", 2], "IMAGE": ["s", 1], "CONDITIONING": ["c", 0], "LATENT": ["c", 2], "SIGMAS": ["g", 0], "SAMPLER": ["k", 0], "GUIDER": ["u", 0], "CIL_MOMENTS": ["l", 0]}
+    things = {
+        "MODEL": ["m", 0],
+        "CLIP_VISION": ["m", 1],
+        "VAE": ["m", 2],
+        "IMAGE": ["s", 1],
+        "CONDITIONING": ["c", 0],
+        "LATENT": ["c", 2],
+        "SIGMAS": ["g", 0],
+        "SAMPLER": ["k", 0],
+        "GUIDER": ["u", 0],
+        "CIL_MOMENTS": ["l", 0],
+    }
     inputs, of = {}, info[name]["input"]
     encoders = {one: spec for one, spec in of.get("optional", {}).items() if spec[0] in ("VAE", "CLIP_VISION")}
     for one, spec in (of.get("required", {}) | encoders).items():
@@ -104,14 +128,47 @@ def listener():
 def paths_outside(host, outside, address):
     """Fifty ways out: straight, by dots, by links, by lists, by pipes, by the net."""
     inside = host.base / "input"
-    straight = ["/", "/etc", "/etc/passwd", "/proc/self/environ", "/proc/self/fd/0", "/dev/zero", "/dev/stdin", "/home", "/tmp", str(outside), *(str(p) for p in sorted(outside.iterdir()))]
-    dots = ["..", "../..", "../../../../../../etc/passwd", "x/../../..", "./..", "../custom_nodes", "../user", "../models", "~", "~/..", "$HOME", f"../../../../../../../..{outside}"]
+    straight = [
+        "/",
+        "/etc",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/fd/0",
+        "/dev/zero",
+        "/dev/stdin",
+        "/home",
+        "/tmp",
+        str(outside),
+        *(str(p) for p in sorted(outside.iterdir())),
+    ]
+    dots = [
+        "..",
+        "../..",
+        "../../../../../../etc/passwd",
+        "x/../../..",
+        "./..",
+        "../custom_nodes",
+        "../user",
+        "../models",
+        "~",
+        "~/..",
+        "$HOME",
+        f"../../../../../../../..{outside}",
+    ]
     net = [f"{scheme}://{address}/a.mp4" for scheme in ("http", "https", "ftp", "tcp", "udp", "file", "rtmp", "concat", "data", "crypto", "subfile")]
     links = []
     for i, target in enumerate([outside, outside / "secret.txt", outside / "pipe.txt", "/etc/passwd", "/"]):
         (inside / f"link{i}").symlink_to(target)
         links.append(f"link{i}")
-    lines = [str(outside / "secret.mp4"), "../../../../etc/passwd", f"http://{address}/a.mp4", f"tcp://{address}/a.mp4", "link0/secret.mp4", SECRET, f"{SECRET}.mp4"]
+    lines = [
+        str(outside / "secret.mp4"),
+        "../../../../etc/passwd",
+        f"http://{address}/a.mp4",
+        f"tcp://{address}/a.mp4",
+        "link0/secret.mp4",
+        SECRET,
+        f"{SECRET}.mp4",
+    ]
     for i, line in enumerate(lines):
         (inside / f"list{i}.txt").write_text(line + "\n")
     os.mkfifo(inside / "pipe.txt")
@@ -157,7 +214,8 @@ def page(host):
 
 def shown(page, kind, text):
     """The note that a node of this kind shows after `text` was sent for it by the server's own way."""
-    return page.evaluate("""async ([kind, text]) => {
+    return page.evaluate(
+        """async ([kind, text]) => {
         window.ran = 0;
         window.app.graph.clear();
         const node = window.LiteGraph.createNode(kind);
@@ -169,7 +227,9 @@ def shown(page, kind, text):
         for (const e of document.querySelectorAll(".dom-widget *")) { e.dispatchEvent(new MouseEvent("mouseover", {bubbles: true})); e.dispatchEvent(new Event("error")); }
         await new Promise(done => setTimeout(done, 200));
         return {ran: window.ran, text: document.querySelector(".dom-widget span")?.textContent, tags: [...document.querySelectorAll(".dom-widget span *")].map(e => e.tagName)};
-    }""", [kind, text])
+    }""",
+        [kind, text],
+    )
 
 
 @needs_page

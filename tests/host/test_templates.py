@@ -130,7 +130,10 @@ def with_early_start(prompt, **settings):
     for node in list(prompt.values()):
         if node["class_type"] in ("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider"):
             number = f"early {len(ours)}"
-            ours[number] = {"class_type": "CILEarlyStart", "inputs": {"model": node["inputs"]["model"], "start_as": "family preset", "start": 1.0, "analytic_init": True, **settings}}
+            ours[number] = {
+                "class_type": "CILEarlyStart",
+                "inputs": {"model": node["inputs"]["model"], "start_as": "family preset", "start": 1.0, "analytic_init": True, **settings},
+            }
             node["inputs"]["model"] = [number, 0]
     prompt |= ours
     return ours
@@ -213,7 +216,9 @@ def test_a_template_runs_and_starts_where_it_should(tiny_host, info, name):
 def test_wan_2_2_hands_over_where_it_did(tiny_host, info):
     """Four steps of the template, two a stage, shift 5: the sigmas that both stages really used."""
     name = "video_wan2_2_14B_i2v"
-    (high, low), (early_high, early_low) = (sigmas_of(tiny_host, graph_of(tiny_host, info, name, early)) for early in (None, {"start_as": "fraction", "start": 0.9}))
+    (high, low), (early_high, early_low) = (
+        sigmas_of(tiny_host, graph_of(tiny_host, info, name, early)) for early in (None, {"start_as": "fraction", "start": 0.9})
+    )
     shifted = lambda t: 5 * t / (1 + 4 * t)
     assert high == pytest.approx([1.0, shifted(0.75)], rel=1e-3) and low == pytest.approx([shifted(0.5), shifted(0.25)], rel=1e-3)
     assert early_high[0] == pytest.approx(shifted(0.9), rel=1e-3) and early_high[0] > early_high[1] > low[0]
@@ -239,8 +244,23 @@ def test_the_condition_nodes_run_in_a_template(tiny_host, info, name):
         inputs = prompt[number]["inputs"]
         source = {k: inputs[k] for k in ("model", "positive", "negative")}
         noise, blur = f"noise {number}", f"blur {number}"
-        prompt[noise] = {"class_type": "TimeNoiseCondition", "inputs": {**source, "mode": "time-dependent (median)", "preset": "gentle", "level": 0.1, "a": 5.0, "seed": 0, "image_tokens": False, "tell_model": True}}
-        prompt[blur] = {"class_type": "CILLowPassCondition", "inputs": {**{k: [noise, i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5}}
+        prompt[noise] = {
+            "class_type": "TimeNoiseCondition",
+            "inputs": {
+                **source,
+                "mode": "time-dependent (median)",
+                "preset": "gentle",
+                "level": 0.1,
+                "a": 5.0,
+                "seed": 0,
+                "image_tokens": False,
+                "tell_model": True,
+            },
+        }
+        prompt[blur] = {
+            "class_type": "CILLowPassCondition",
+            "inputs": {**{k: [noise, i] for i, k in enumerate(source)}, "filter": "down and up", "strength": 4.0, "start_at": 1.0, "end_at": 0.5},
+        }
         inputs |= {k: [blur, i] for i, k in enumerate(source)}
     assert len(sigmas_of(tiny_host, prompt)) == len(sampled(prompt))
 

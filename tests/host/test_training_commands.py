@@ -127,7 +127,9 @@ def test_two_processes_equal_one_with_twice_the_batch(single, root_path, clips, 
 def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, tmp_path, capsys):
     out, state = tmp_path / "again.safetensors", tmp_path / "again.state.safetensors"
     arguments = [clips, "--model", "demo:healthy", "--full", "--batch", "4", "--out", out, *SETTINGS]
-    process = subprocess.Popen(command(root_path, "nodes.training.train", *arguments), env=environment(CIL_SAVE_EVERY="0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(root_path, "nodes.training.train", *arguments), env=environment(CIL_SAVE_EVERY="0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until = time.time() + 600
     while time.time() < until and not state.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -225,7 +227,14 @@ def random_set(folder, kind, shape, image, embed, text):
     def clip(i):
         draw = lambda *size: torch.randn(*size, generator=torch.Generator().manual_seed(i))
         words = draw(*text)
-        return Clip(draw(*shape), draw(*image), None if embed is None else draw(*embed), 0.0, words, {"text": words} | ({} if kind == "Wan I2V" else {"embed": draw(*embed)}))
+        return Clip(
+            draw(*shape),
+            draw(*image),
+            None if embed is None else draw(*embed),
+            0.0,
+            words,
+            {"text": words} | ({} if kind == "Wan I2V" else {"embed": draw(*embed)}),
+        )
 
     prepared.prepare(folder, {"fps": 8.0, "kind": kind}, range(2), lambda i: i, clip)
     return folder

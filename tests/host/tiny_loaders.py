@@ -41,7 +41,11 @@ NAMES = list(family_models.TINY)
 class TinyModel(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema("TinyModel", inputs=[io.Combo.Input("name", options=NAMES), io.String.Input("label", default=""), io.Int.Input("run", default=0)], outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.ClipVision.Output()])
+        return io.Schema(
+            "TinyModel",
+            inputs=[io.Combo.Input("name", options=NAMES), io.String.Input("label", default=""), io.Int.Input("run", default=0)],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.ClipVision.Output()],
+        )
 
     @classmethod
     def execute(cls, name, label, run=0):
@@ -76,7 +80,11 @@ class TinyVision(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema("TinyVision", inputs=[io.ClipVision.Input("clip_vision"), io.Image.Input("image"), io.Int.Input("width", default=1280)], outputs=[io.ClipVisionOutput.Output()])
+        return io.Schema(
+            "TinyVision",
+            inputs=[io.ClipVision.Input("clip_vision"), io.Image.Input("image"), io.Int.Input("width", default=1280)],
+            outputs=[io.ClipVisionOutput.Output()],
+        )
 
     @classmethod
     def execute(cls, clip_vision, image, width):

@@ -135,7 +135,9 @@ def test_the_guider_does_what_the_model_does(models, said):
     model, positive, negative, latent = pair(models, "Wan 2.1 I2V")
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
     make = lambda cfg: AdaptiveLowPassGuider.PREPARE_CLASS_CLONE(None).execute(model, positive, negative, cfg, *settings()).args[0]
-    run = lambda guider: custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0]["samples"]
+    run = lambda guider: custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[
+        0
+    ]["samples"]
     assert torch.equal(run(make(CFG)), sample(alg(model), positive, negative, latent, cfg=CFG)[0])
     assert torch.equal(run(make(1.0)), sample(model, positive, negative, latent, cfg=1.0)[0])
     assert nodes_alg.CFG1 in said[-2]
@@ -147,7 +149,9 @@ def test_a_guider_of_three_conditionings_passes_untouched(models, said):
 
     def run(of):
         guider = custom.DualCFGGuider.execute(of, positive, positive, negative, CFG, 2.0, "regular").args[0]
-        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0]["samples"]
+        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
+            "samples"
+        ]
 
     assert torch.equal(run(alg(model)), run(model)) and "asks for no pair" in said[-1]
 
@@ -178,7 +182,9 @@ def test_with_time_noise_and_with_a_cache(models):
     assert torch.allclose(cut(both.of(key, 0), channels, frames), down_up(image, 2.0), atol=1e-5)
     assert torch.equal(cut(both.of(key, 1, call=1), channels, frames), image)
     cached = easycache.EasyCacheNode.execute(alg(model, end_at=1.0), 0.0, 0.0, 1.0, False).args[0]  # looks, and leaves nothing out
-    assert torch.equal(sample(cached, positive, negative, latent, steps=4, cfg=CFG)[0], sample(alg(model, end_at=1.0), positive, negative, latent, steps=4, cfg=CFG)[0])
+    assert torch.equal(
+        sample(cached, positive, negative, latent, steps=4, cfg=CFG)[0], sample(alg(model, end_at=1.0), positive, negative, latent, steps=4, cfg=CFG)[0]
+    )
 
 
 def test_the_model_that_came_in_is_as_it_was(models):
@@ -189,7 +195,10 @@ def test_the_model_that_came_in_is_as_it_was(models):
     assert repr(model.model_options) == options and torch.equal(sample(model, positive, negative, latent)[0], before)
 
 
-@pytest.mark.parametrize("changes, message", [({"start_at": 0.5, "end_at": 0.2}, "from 0.5 to 0.2"), ({"strength": 0.5}, "1 .nothing. or more, but 0.5"), ({"end_at": 1.5}, "from 0 to 1, but 1.5")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [({"start_at": 0.5, "end_at": 0.2}, "from 0.5 to 0.2"), ({"strength": 0.5}, "1 .nothing. or more, but 0.5"), ({"end_at": 1.5}, "from 0 to 1, but 1.5")],
+)
 def test_bad_values_are_errors(models, changes, message):
     with pytest.raises(ValueError, match=message):
         alg(models("Wan 2.1 I2V")[0], **changes)

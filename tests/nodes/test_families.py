@@ -160,7 +160,9 @@ def test_all_sampler_nodes_agree(models, name):
     model, positive, negative, latent = models(name)
     patched = early(model)
     one = ksampler(patched, positive, negative, latent)
-    two = host_nodes.KSamplerAdvanced().sample(patched, "enable", SEED, 2, 2.0, "euler", "simple", positive, negative, latent, 0, 10000, "disable")[0]["samples"]
+    two = host_nodes.KSamplerAdvanced().sample(patched, "enable", SEED, 2, 2.0, "euler", "simple", positive, negative, latent, 0, 10000, "disable")[0][
+        "samples"
+    ]
     sigmas = run(custom.BasicScheduler, model, "simple", 2, 1.0)[0]
     sampler = run(custom.KSamplerSelect, "euler")[0]
     three = run(custom.SamplerCustom, patched, True, SEED, 2.0, positive, negative, sampler, sigmas, latent)[0]["samples"]

@@ -307,7 +307,9 @@ def test_other_model_functions_are_copied_as_the_host_does():
 
     model, _ = tiny.model("eps")
     model.set_model_unet_function_wrapper(Counter().forward)
-    shared = [m.model_options["model_function_wrapper"].__self__ is model.model_options["model_function_wrapper"].__self__ for m in (early(model), model.clone())]
+    shared = [
+        m.model_options["model_function_wrapper"].__self__ is model.model_options["model_function_wrapper"].__self__ for m in (early(model), model.clone())
+    ]
     assert shared[0] == shared[1]
 
 
@@ -335,7 +337,9 @@ def test_a_patch_after_the_early_start_counts_too():
     model, _ = tiny.model("eps")
     later = foreign.rescheduled(early(model, analytic=False), "linear", linear_end=0.02)
     spy = tiny.Spy(later)
-    host_nodes.KSampler().sample(spy.model, SEED, 2, 1.0, "euler", "simple", tiny.conditioning(), tiny.conditioning(), {"samples": torch.zeros(6, 4, 8, 12)}, 1.0)
+    host_nodes.KSampler().sample(
+        spy.model, SEED, 2, 1.0, "euler", "simple", tiny.conditioning(), tiny.conditioning(), {"samples": torch.zeros(6, 4, 8, 12)}, 1.0
+    )
     assert spy.sigmas[0] == pytest.approx(Sampling.of(later).sigma(START)) and spy.sigmas[0] != pytest.approx(Sampling.of(model).sigma(START), rel=1e-2)
 
 

@@ -144,7 +144,19 @@ def test_a_sweep_over_a_model_with_early_start_is_refused():
     model = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(**early("eps")).args[0]
     cond = tiny.conditioning()
     guider = custom.CFGGuider.execute(model, cond, cond, 1.0).args[0]
-    rest = {"sampler": None, "latent": None, "vae": None, "starts": "1", "start_as": "fraction", "analytic_init": True, "scheduler": "karras", "steps": 2, "seed": 0, "seeds": 1, "flow": DIS}
+    rest = {
+        "sampler": None,
+        "latent": None,
+        "vae": None,
+        "starts": "1",
+        "start_as": "fraction",
+        "analytic_init": True,
+        "scheduler": "karras",
+        "steps": 2,
+        "seed": 0,
+        "seeds": 1,
+        "flow": DIS,
+    }
     with pytest.raises(ValueError, match="connect the model from before Early Start"):
         nodes_sweep.StartSweep.PREPARE_CLASS_CLONE(None).execute(guider, **rest)
 

@@ -56,7 +56,9 @@ THINGS = {"IMAGE", "LATENT", "SIGMAS", "CONDITIONING", "MODEL", "VAE", "CLIP", "
 
 
 @pytest.mark.parametrize("node, one", [s for s in SETTINGS if kind_of(s[1]) in THINGS], ids=[n for n, s in zip(NAMES, SETTINGS) if kind_of(s[1]) in THINGS])
-@pytest.mark.parametrize("value", [5, "text", [], {}, object(), torch.zeros(2, 2), lambda: 1], ids=["number", "text", "list", "dict", "object", "matrix", "function"])
+@pytest.mark.parametrize(
+    "value", [5, "text", [], {}, object(), torch.zeros(2, 2), lambda: 1], ids=["number", "text", "list", "dict", "object", "matrix", "function"]
+)
 def test_a_thing_of_another_kind_is_told(node, one, value):
     if kind_of(one) == "CONDITIONING" and value == []:
         return  # no conditioning at all is one

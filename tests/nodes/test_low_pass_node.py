@@ -11,7 +11,17 @@ from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
 
 DOWN_UP, GAUSSIAN = FILTERS
-SOME_OF_EACH_KIND = ["SVD", "Wan 2.1 I2V", "Wan 2.2 Fun control", "Wan VACE", "Wan 2.2 5B", "Hunyuan reference", "Hunyuan 1.5 I2V", "LTXV guide", "Cosmos Predict2"]
+SOME_OF_EACH_KIND = [
+    "SVD",
+    "Wan 2.1 I2V",
+    "Wan 2.2 Fun control",
+    "Wan VACE",
+    "Wan 2.2 5B",
+    "Hunyuan reference",
+    "Hunyuan 1.5 I2V",
+    "LTXV guide",
+    "Cosmos Predict2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +109,12 @@ def test_what_it_says(models, said):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"start_at": 0.2, "end_at": 0.5}, "from 0.2 to 0.5 was given"), ({"strength": 0.5}, "of 'down and up' is 1 .nothing. or more, but 0.5"), ({"kind": GAUSSIAN, "strength": -1.0}, "strength takes numbers from 0 to 64, but -1"), ({"start_at": 2.0}, "start_at takes numbers from 0 to 1, but 2")],
+    [
+        ({"start_at": 0.2, "end_at": 0.5}, "from 0.2 to 0.5 was given"),
+        ({"strength": 0.5}, "of 'down and up' is 1 .nothing. or more, but 0.5"),
+        ({"kind": GAUSSIAN, "strength": -1.0}, "strength takes numbers from 0 to 64, but -1"),
+        ({"start_at": 2.0}, "start_at takes numbers from 0 to 1, but 2"),
+    ],
 )
 def test_bad_values_are_errors(models, changes, message):
     with pytest.raises(ValueError, match=message):

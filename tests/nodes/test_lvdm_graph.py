@@ -101,7 +101,9 @@ def test_the_host_samples_what_the_authors_ddim_samples(name):
         x = torch.cat([x.float(), *image], dim=1)
         times = torch.full((frames,), float(t))
         tokens = each(extras["clip_vision_output"].last_hidden_state)
-        return model.model.diffusion_model(x, times, each(positive[0][0]), clip_fea=tokens, fps=torch.full((frames,), 24), num_video_frames=frames, transformer_options={}).double()
+        return model.model.diffusion_model(
+            x, times, each(positive[0][0]), clip_fea=tokens, fps=torch.full((frames,), 24), num_video_frames=frames, transformer_options={}
+        ).double()
 
     x = torch.randn(latent["samples"].shape, generator=torch.manual_seed(SEED)).double()
     expected = ddim(variant_of(name), network, x, schedules.trailing(1000, 5))

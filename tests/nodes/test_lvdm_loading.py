@@ -163,7 +163,11 @@ def test_encoders_and_vae_of_a_full_checkpoint_come_out(folder, caplog):
         "transformer.resblocks.0.attn.in_proj_weight": draw(3840, 1280),
         "transformer.resblocks.30.ln_1.weight": draw(1280),
     }
-    vae = {"decoder.conv_in.weight": draw(512, 4, 3, 3), "encoder.conv_in.weight": draw(128, 3, 3, 3), "encoder.down.2.downsample.conv.weight": draw(512, 512, 3, 3)}
+    vae = {
+        "decoder.conv_in.weight": draw(512, 4, 3, 3),
+        "encoder.conv_in.weight": draw(128, 3, 3, 3),
+        "encoder.down.2.downsample.conv.weight": draw(512, 512, 3, 3),
+    }
     vae |= {"quant_conv.weight": draw(8, 8, 1, 1), "post_quant_conv.weight": draw(4, 4, 1, 1)}
     full = lvdm_tiny.tensors("DynamiCrafter 512")
     full |= {f"cond_stage_model.model.{k}": v for k, v in text.items()}

@@ -26,7 +26,16 @@ def answer(unet, given, frames, **kwargs):
     each = lambda v: v.repeat_interleave(frames, 0)
     x = given["x"][:, :, :frames].transpose(1, 2).flatten(0, 1)
     with torch.no_grad():
-        y = unet(x, each(given["timesteps"]).float(), each(given["text"]), clip_fea=each(given["clip"]), fps=each(given["fps"]), num_video_frames=frames, transformer_options={}, **kwargs)
+        y = unet(
+            x,
+            each(given["timesteps"]).float(),
+            each(given["text"]),
+            clip_fea=each(given["clip"]),
+            fps=each(given["fps"]),
+            num_video_frames=frames,
+            transformer_options={},
+            **kwargs,
+        )
     return y.unflatten(0, (2, frames)).transpose(1, 2)
 
 

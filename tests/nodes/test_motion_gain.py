@@ -394,7 +394,9 @@ def test_two_stages_act_by_level(models, said):
     """Of Wan 2.2's two models each one amplifies what lies above the level in its own steps."""
     model, positive, negative, latent = models("Wan 2.2 14B I2V")
     shifted = model.clone()
-    stage = lambda m, x, start, end, first: host_nodes.KSamplerAdvanced().sample(m, "enable" if first else "disable", SEED, 8, 1.0, "euler", "simple", positive, negative, x, start, end, "enable" if first else "disable")[0]
+    stage = lambda m, x, start, end, first: host_nodes.KSamplerAdvanced().sample(
+        m, "enable" if first else "disable", SEED, 8, 1.0, "euler", "simple", positive, negative, x, start, end, "enable" if first else "disable"
+    )[0]
     sigmas = Sampling.of(shifted).schedule("simple", 8, 1.0).tolist()
     end = (sigmas[5] + sigmas[6]) / 2
     both = [Handed(gained(shifted, GAIN, end=end)) for _ in range(2)]
@@ -407,7 +409,10 @@ def test_the_sound_beside_a_video_stays(said):
     model, cond = sound_models.model(), tiny.conditioning()
     picture = torch.randn(sound_models.VIDEO, generator=torch.Generator().manual_seed(2))
     for latent in (sound_models.latent(), sound_models.keeping_the_first_frame(picture)):
-        found = [comfy.utils.unpack_latents(first_prediction(m, cond, cond, latent, 1.0), [sound_models.VIDEO, sound_models.SOUND]) for m in (model, gained(model, GAIN))]
+        found = [
+            comfy.utils.unpack_latents(first_prediction(m, cond, cond, latent, 1.0), [sound_models.VIDEO, sound_models.SOUND])
+            for m in (model, gained(model, GAIN))
+        ]
         (video_before, sound_before), (video_after, sound_after) = found
         assert torch.equal(sound_before, sound_after)
         before, after = clips(video_before), clips(video_after)
@@ -514,7 +519,9 @@ def test_what_is_no_video_is_left_alone(models, said):
 
 def test_two_latents_with_causal_time_say_why_nothing_happens(models, said):
     model, positive, negative, _ = models("Wan 2.1 I2V")
-    positive, negative, latent = family_models.wan.WanImageToVideo.execute(positive, negative, family_models.WAN21_VAE, 64, 64, 5, 1, start_image=family_models.picture()).args
+    positive, negative, latent = family_models.wan.WanImageToVideo.execute(
+        positive, negative, family_models.WAN21_VAE, 64, 64, 5, 1, start_image=family_models.picture()
+    ).args
     plain, cured = (first_prediction(m, positive, negative, latent) for m in (model, gained(model)))
     assert torch.allclose(plain, cured, atol=1e-6) and "nothing can be told of its motion" in said[-1]
 

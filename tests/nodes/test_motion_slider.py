@@ -106,7 +106,9 @@ def test_the_attention_is_the_explicit_softmax_in_every_family(loud_models, said
     assert said[-1].startswith("attention to the first frame -0.9 at 2 noise levels of a run of 2 steps")
 
 
-@pytest.mark.parametrize("attend", [host_attention.attention_basic, host_attention.attention_pytorch, host_attention.attention_sub_quad, host_attention.attention_split])
+@pytest.mark.parametrize(
+    "attend", [host_attention.attention_basic, host_attention.attention_pytorch, host_attention.attention_sub_quad, host_attention.attention_split]
+)
 @pytest.mark.parametrize("skip_reshape", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("rows", [[0], [1, 0], [0, 1], [1]])
@@ -225,7 +227,9 @@ def test_it_says_where_it_cannot_act(models, said):
 
     def run(of):
         guider = custom.DualCFGGuider.execute(of, positive, positive, negative, 3.0, 2.0, "regular").args[0]
-        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0]["samples"]
+        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
+            "samples"
+        ]
 
     assert torch.equal(run(slid(model)), run(model)) and "three conditionings" in said[-1]
 
@@ -242,7 +246,18 @@ def test_cogvideox_has_its_text_first():
     cogvideo = pytest.importorskip("comfy.ldm.cogvideo.model")
     import comfy.ops
 
-    net = cogvideo.CogVideoXTransformer3DModel(num_attention_heads=2, attention_head_dim=16, in_channels=32, time_embed_dim=16, text_embed_dim=8, num_layers=1, use_rotary_positional_embeddings=True, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
+    net = cogvideo.CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=32,
+        time_embed_dim=16,
+        text_embed_dim=8,
+        num_layers=1,
+        use_rotary_positional_embeddings=True,
+        dtype=torch.float32,
+        device="cpu",
+        operations=comfy.ops.disable_weight_init,
+    )
     family_models.randomise(net)
     x, text = torch.randn(1, 32, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(1))
     keys = tokens.ORDERS["CogVideoX"](net, x, {"c_crossattn": text})

@@ -55,7 +55,18 @@ def run(node, **kwargs):
 
 def probe(demo, **changes):
     patcher, _, vae, cond = demo
-    given = {"model": patcher, "positive": cond[0], "control": HALF_SPEED, "cfg": 1.0, "levels": 4, "from_fraction": 0.5, "to_fraction": 1.0, "draws": 1, "seed": 0, "flow": DIS}
+    given = {
+        "model": patcher,
+        "positive": cond[0],
+        "control": HALF_SPEED,
+        "cfg": 1.0,
+        "levels": 4,
+        "from_fraction": 0.5,
+        "to_fraction": 1.0,
+        "draws": 1,
+        "seed": 0,
+        "flow": DIS,
+    }
     if "images" in changes or "second_images" in changes:
         given["vae"] = vae
     given |= changes
@@ -243,7 +254,21 @@ def sweep(demo, clip, **changes):
     patcher, _, vae, cond = demo
     guider = run(custom.CFGGuider, model=patcher, positive=cond[0], negative=cond[1], cfg=1.0)[0]
     sampler = run(custom.KSamplerSelect, sampler_name="euler")[0]
-    given = {"guider": guider, "sampler": sampler, "latent": cond[2], "vae": vae, "starts": "700, 50", "start_as": "sigma", "analytic_init": True, "scheduler": "karras", "steps": 3, "seed": 0, "seeds": 2, "flow": DIS, "image": clip[:1]}
+    given = {
+        "guider": guider,
+        "sampler": sampler,
+        "latent": cond[2],
+        "vae": vae,
+        "starts": "700, 50",
+        "start_as": "sigma",
+        "analytic_init": True,
+        "scheduler": "karras",
+        "steps": 3,
+        "seed": 0,
+        "seeds": 2,
+        "flow": DIS,
+        "image": clip[:1],
+    }
     sheet, plot, report = run(StartSweep, **(given | changes))
     return sheet, plot, json.loads(report)
 

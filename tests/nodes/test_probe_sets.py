@@ -51,7 +51,13 @@ def subject(name):
 def svd():
     """A small SVD of the host with random weights."""
     torch.manual_seed(0)
-    small = model.UNET | {"channel_mult": (1,), "num_res_blocks": [1], "transformer_depth": [0], "transformer_depth_middle": 1, "transformer_depth_output": [0, 0]}
+    small = model.UNET | {
+        "channel_mult": (1,),
+        "num_res_blocks": [1],
+        "transformer_depth": [0],
+        "transformer_depth_middle": 1,
+        "transformer_depth_output": [0, 0],
+    }
     config = model.SVDDemo(small)
     config.set_inference_dtype(torch.float32, None)
     made = config.get_model({})

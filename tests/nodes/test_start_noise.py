@@ -78,7 +78,11 @@ def test_progressive_runs_over_the_frames_of_either_layout():
 
 
 def free_init(model, latent, runs):
-    return FreeInit.PREPARE_CLASS_CLONE(None).execute(guider(model), comfy.samplers.sampler_object("euler"), schedule(model), latent, SEED, runs, 0.25, 0.25, 4).args[0]["samples"]
+    return (
+        FreeInit.PREPARE_CLASS_CLONE(None)
+        .execute(guider(model), comfy.samplers.sampler_object("euler"), schedule(model), latent, SEED, runs, 0.25, 0.25, 4)
+        .args[0]["samples"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["SVD", "eps", "flow"])

@@ -308,7 +308,12 @@ def test_an_unknown_model_says_that_it_is_unknown(said):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"mode": MIX, "level": 2.0}, "at most 1, but 2 was given"), ({"level": -1.0}, "level takes numbers from 0 to 1000, but -1"), ({"a": 0.0, "mode": DRAWN}, "a takes numbers from 0.01 to 100, but 0"), ({"level": float("nan")}, "level takes a finite number, but nan")],
+    [
+        ({"mode": MIX, "level": 2.0}, "at most 1, but 2 was given"),
+        ({"level": -1.0}, "level takes numbers from 0 to 1000, but -1"),
+        ({"a": 0.0, "mode": DRAWN}, "a takes numbers from 0.01 to 100, but 0"),
+        ({"level": float("nan")}, "level takes a finite number, but nan"),
+    ],
 )
 def test_bad_values_are_errors(models, changes, message):
     with pytest.raises(ValueError, match=message):

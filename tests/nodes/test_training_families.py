@@ -87,7 +87,11 @@ class Subject:
         positive, negative = (self.text.encode_from_tokens_scheduled(t) for t in (text, ""))
         if self.lvdm:
             fps = self.model.model.model_config.variant.told(FPS)
-            return DynamiCrafterConditioning.PREPARE_CLASS_CLONE(None).execute(positive, negative, self.vision, self.vae, picture, WIDTH, HEIGHT, self.frames, fps).args
+            return (
+                DynamiCrafterConditioning.PREPARE_CLASS_CLONE(None)
+                .execute(positive, negative, self.vision, self.vae, picture, WIDTH, HEIGHT, self.frames, fps)
+                .args
+            )
         seen = self.vision.encode_image(picture, crop=False) if adapter_of(self.model).vision else None
         return wan.WanImageToVideo.execute(positive, negative, self.vae, WIDTH, HEIGHT, self.frames, 1, picture, seen).args
 
@@ -141,7 +145,18 @@ def run(node, **kwargs):
 
 
 def prepared_by_node(subject, videos, **changes):
-    settings = {"folder": str(videos), "name": "set", "frames": subject.frames, "fps": FPS, "width": WIDTH, "height": HEIGHT, "clips_per_video": 1, "seed": 0, "flip": False, "flow": "none"}
+    settings = {
+        "folder": str(videos),
+        "name": "set",
+        "frames": subject.frames,
+        "fps": FPS,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "clips_per_video": 1,
+        "seed": 0,
+        "flip": False,
+        "flow": "none",
+    }
     parts = {"model": subject.model, "vae": subject.vae, "clip_vision": subject.vision, "clip": subject.text, "prompt": "the sea"}
     return run(training_nodes.PrepareClips, **(settings | parts | changes))
 

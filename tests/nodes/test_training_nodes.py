@@ -507,7 +507,18 @@ def videos(tmp_path_factory):
 
 
 def prepared_by_node(demo, videos, **changes):
-    settings = {"folder": str(videos), "name": "set", "frames": 4, "fps": 3.0, "width": 128, "height": 128, "clips_per_video": 1, "seed": 0, "flip": False, "flow": "none"}
+    settings = {
+        "folder": str(videos),
+        "name": "set",
+        "frames": 4,
+        "fps": 3.0,
+        "width": 128,
+        "height": 128,
+        "clips_per_video": 1,
+        "seed": 0,
+        "flip": False,
+        "flow": "none",
+    }
     return run(training_nodes.PrepareClips, model=demo[0], vae=demo[2], clip_vision=demo[1], **(settings | changes))
 
 
@@ -516,7 +527,11 @@ def test_a_folder_becomes_what_the_host_would_be_given(demo, videos, said):
     made, report = prepared_by_node(demo, folder, flow="DIS (OpenCV)")
     assert made.names == ["0.mp4", "1.mp4", "2.mp4"] and made.shape == (4, 4, 16, 16)
     report = json.loads(report)
-    assert report["clips"] == 3 and "short.mp4: it is 0.33 s long" in "".join(report["skipped"]) and "corrupt.mp4: it cannot be decoded" in "".join(report["skipped"])
+    assert (
+        report["clips"] == 3
+        and "short.mp4: it is 0.33 s long" in "".join(report["skipped"])
+        and "corrupt.mp4: it cannot be decoded" in "".join(report["skipped"])
+    )
     assert "5 of 5, 2 skipped" in said and all(score > 1 for score in report["motion"].values())
     from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
 
