@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .files import displayed, read_text
+from .files import displayed, text_of
 from .sources import SUFFIXES, find, inside, regular
 
 __all__ = ["SUFFIXES", "ClipSpec", "Draw", "Unreadable", "caption", "captions", "digest", "find", "listing", "read", "stamp", "unquoted"]
@@ -65,7 +65,7 @@ def caption(path: Path, roots: Iterable[Path] | None = None) -> str | None:
     file = Path(path).with_suffix(".txt")
     if roots is not None and not inside(file, roots):
         raise ValueError(f"{displayed(file)} is a link that leads outside the folders from which a graph may read clips")
-    return read_text(file).strip() if regular(file) else None
+    return text_of(file).strip() if regular(file) else None
 
 
 def captions(paths: Iterable[Path], roots: Iterable[Path] | None = None) -> dict[Path, str | None]:

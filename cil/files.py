@@ -228,7 +228,7 @@ def check_name(name: str, what: str = "a file's name") -> str:
     return name
 
 
-def read_text(path: Path, most: int = 1 << 20) -> str:
+def text_of(path: Path, most: int = 1 << 20) -> str:
     """A text file in UTF-8, or in UTF-16 with its mark. Raises ValueError with the file's name, never with what it holds."""
     path = Path(path)
     try:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .files import displayed, read_text
+from .files import displayed, text_of
 
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ogv", ".wmv", ".flv", ".gif"}
 LONGEST = 1 << 24  # bytes of a list
@@ -83,7 +83,7 @@ def _listed(file, roots, check):
     if file.suffix.lower() in SUFFIXES:
         raise ValueError(f"'{displayed(file)}' is one video: give the folder that it lies in, or a text file with one path a line")
     found = []
-    for number, line in enumerate(read_text(file, LONGEST).splitlines(), 1):
+    for number, line in enumerate(text_of(file, LONGEST).splitlines(), 1):
         check()
         if not line.strip():
             continue

@@ -17,7 +17,6 @@ import torch
 from comfy_api.latest import io
 
 from ...cil.moments import Moments
-from ...cil.prepared import ClipSet
 from .latents import parts_of
 
 CLIPS = "cil_clips"  # of extra_model_paths.yaml
@@ -191,5 +190,5 @@ TAKEN = {
     "GUIDER": thing("a guider", "model_patcher", "sample"),
     "SAMPLER": thing("a sampler", "sample"),
     "CIL_MOMENTS": made_by("moments, from Load Moments or Estimate Moments", Moments),
-    "CIL_CLIPS": made_by("a prepared data set, from Prepare Clips", ClipSet),
+    "CIL_CLIPS": thing("a prepared data set, from Prepare Clips or Demo Clips", "names", "motion", "shape", "skipped"),
 }
