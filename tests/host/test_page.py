@@ -229,8 +229,7 @@ def test_a_demo_runs_from_the_page(page, path, artifacts):
     page.wait_for_timeout(1500)
     page.screenshot(path=artifacts / f"{path.stem}_finished.png")
     texts = page.evaluate("() => window.app.graph._nodes.filter(n => n.type === 'CILEarlyStart').flatMap(n => (n.widgets || []).map(w => String(w.value)))")
-    # of the probe's graph the start is the probe's, which so few clips leave at the ordinary one
-    early = "CILEarlyStart" in path.read_text(encoding="utf-8") and path.stem != "demo_probe"
+    early = "CILEarlyStart" in path.read_text(encoding="utf-8")
     assert any("starts at sigma" in t for t in texts) == early, texts
 
 
