@@ -153,11 +153,11 @@ def conditioning(one, value):
     return value
 
 
-def thing(wanted: str, *attributes: str) -> Callable:
-    """A check that what came has what the node asks of it."""
+def thing(wanted: str, *attributes: str, of: Callable = all) -> Callable:
+    """A check that what came has what the node asks of it: all of these attributes, or any."""
 
     def take(one, value):
-        if not all(hasattr(value, name) for name in attributes):
+        if not of(hasattr(value, name) for name in attributes):
             raise refusal(one, wanted, value)
         return value
 
@@ -184,7 +184,7 @@ TAKEN = {
     "SIGMAS": sigmas,
     "CONDITIONING": conditioning,
     "MODEL": thing("a model", "get_model_object", "clone"),
-    "VAE": thing("a VAE", "encode", "decode"),
+    "VAE": thing("a VAE", "encode", "decode", of=any),  # some packs' can do one of the two alone
     "CLIP": thing("a text encoder", "tokenize"),
     "CLIP_VISION": thing("an image encoder", "encode_image"),
     "GUIDER": thing("a guider", "model_patcher", "sample"),

@@ -109,7 +109,7 @@ def test_lists_are_read_in_every_unicode(video, encoding):
 
 
 def test_a_video_and_a_broken_list_are_named(video, tmp_path):
-    with pytest.raises(ValueError, match="a.mp4 is one video: give the folder"):
+    with pytest.raises(ValueError, match="'a.mp4' is one video: give the folder"):
         clips.find(video)
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4\n")
     with pytest.raises(ValueError, match="list.txt is no text in UTF-8"):

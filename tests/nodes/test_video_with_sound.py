@@ -210,7 +210,7 @@ def test_timenoise_lands_on_the_kept_frame_alone(model):
 def test_the_probe_says_why_it_cannot(model):
     clip = sound_models.latent(video=torch.randn(sound_models.VIDEO))
     with pytest.raises(ValueError, match="video and sound together"):
-        run(LeakageProbe, model, tiny.conditioning(), FROZEN, 1.0, 3, 0.5, 1.0, 1, 0, DIS, latent=clip)
+        run(LeakageProbe, model, FROZEN, 1.0, 3, 0.5, 1.0, 1, 0, DIS, positive=tiny.conditioning(), latent=clip)
 
 
 def test_moments_are_those_of_the_video(model):
