@@ -183,12 +183,12 @@ TAKEN = {
     "LATENT": latent,
     "SIGMAS": sigmas,
     "CONDITIONING": conditioning,
-    "MODEL": thing("a model", "get_model_object", "clone"),
+    "MODEL": thing("a model that KSampler takes", "get_model_object", "clone"),
     "VAE": thing("a VAE", "encode", "decode", of=any),  # some packs' can do one of the two alone
     "CLIP": thing("a text encoder", "tokenize"),
     "CLIP_VISION": thing("an image encoder", "encode_image"),
     "GUIDER": thing("a guider", "model_patcher", "sample"),
     "SAMPLER": thing("a sampler", "sample"),
     "CIL_MOMENTS": made_by("moments, from Load Moments or Estimate Moments", Moments),
-    "CIL_CLIPS": thing("a prepared data set, from Prepare Clips or Demo Clips", "names", "motion", "shape", "skipped"),
+    "CIL_CLIPS": thing("a prepared data set, from Prepare Clips or Demo Clips", "motion", "settings", "shape"),
 }

@@ -15,7 +15,7 @@ from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
 from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
-from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.early_start import ANEW, AUTO, CILEarlyStart
 from cil_pack.nodes.families import FAMILIES, channels, family_of
 from cil_pack.nodes.host.evaluation import SamplingContext
 from cil_pack.nodes.host.sampling import Sampling
@@ -38,8 +38,8 @@ def run(node, *args, **kwargs):
     return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
-def early(model, start_as="fraction", start=FRACTION, analytic=True, moments=None):
-    return run(CILEarlyStart, model, start_as, start, analytic, moments)[0]
+def early(model, start_as="fraction", start=FRACTION, analytic=True, moments=None, layout=AUTO):
+    return run(CILEarlyStart, model, start_as, start, analytic, moments, layout)[0]
 
 
 def some_moments(model, latent):
@@ -163,7 +163,7 @@ def test_all_sampler_nodes_agree(models, name):
     two = host_nodes.KSamplerAdvanced().sample(patched, "enable", SEED, 2, 2.0, "euler", "simple", positive, negative, latent, 0, 10000, "disable")[0][
         "samples"
     ]
-    sigmas = run(custom.BasicScheduler, model, "simple", 2, 1.0)[0]
+    sigmas = run(custom.BasicScheduler, patched, "simple", 2, 1.0)[0]
     sampler = run(custom.KSamplerSelect, "euler")[0]
     three = run(custom.SamplerCustom, patched, True, SEED, 2.0, positive, negative, sampler, sigmas, latent)[0]["samples"]
     guider = run(custom.CFGGuider, patched, positive, negative, 2.0)[0]
@@ -176,7 +176,7 @@ def test_the_explicit_nodes_agree_with_the_one_node(models, name):
     """AnalyticInitLatent with the same sigmas: the same video to the bit, kept frames included."""
     model, positive, negative, latent = models(name)
     moments = some_moments(model, latent)
-    one = ksampler(early(model, moments=moments), positive, negative, latent)
+    one = ksampler(early(model, moments=moments, layout=ANEW), positive, negative, latent)  # Wan by itself keeps the hand-over
     sampling = Sampling.of(model)
     sigmas = sampling.schedule("simple", 2, sampling.sigma(FRACTION))
     mean, noise, _ = run(AnalyticInitLatent, model, latent, sigmas, SEED, 1.0, moments)
@@ -202,7 +202,7 @@ def test_a_frame_that_is_kept_in_part_stays_as_the_host_has_it(models):
 def test_a_mask_that_leaves_nothing_free_is_left_alone(models, said):
     model, positive, negative, latent = models("Wan 2.2 5B")
     full = {**latent, "noise_mask": torch.zeros_like(latent["noise_mask"])}
-    assert torch.equal(ksampler(early(model), positive, negative, full), ksampler(model, positive, negative, full))
+    assert torch.allclose(ksampler(early(model), positive, negative, full), ksampler(model, positive, negative, full), atol=1e-5)
     assert "leaves nothing free" in said[-1]
 
 

@@ -369,5 +369,5 @@ def test_a_pipeline_of_another_pack_is_refused_in_words():
         pass
 
     for node, settings in ((CILEarlyStart, ("fraction", START, True)), (TruncatedSigmaSchedule, ("simple", 4, "fraction", START, LAYOUTS[0]))):
-        with pytest.raises(ValueError, match="this MODEL is a I2VGenXLPipeline of another pack"):
+        with pytest.raises(ValueError, match="model takes a model that KSampler takes, but something of the type I2VGenXLPipeline came"):
             run(node, I2VGenXLPipeline(), *settings)

@@ -35,7 +35,7 @@ LVDM = [v.name for v in VARIANTS]
 WAN = ["Wan 2.1 I2V", "Wan 2.2 14B I2V"]
 ALL = [*LVDM, *WAN]
 FEW = ["DynamiCrafter 512", "VideoCrafter1 512", *WAN]
-FPS, HEIGHT, WIDTH = 8.0, 32, 48
+FPS, HEIGHT, WIDTH = 8.0, 64, 96
 
 
 class FakeVision:
