@@ -157,7 +157,7 @@ def thing(wanted: str, *attributes: str, of: Callable = all) -> Callable:
     """A check that what came has what the node asks of it: all of these attributes, or any."""
 
     def take(one, value):
-        if not of(hasattr(value, name) for name in attributes):
+        if isinstance(value, (str, bytes)) or not of(hasattr(value, name) for name in attributes):  # a text has `encode` too
             raise refusal(one, wanted, value)
         return value
 

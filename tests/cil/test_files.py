@@ -230,18 +230,18 @@ def test_bad_names_are_refused(name):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_texts_in_every_unicode_are_read(tmp_path, encoding):
     (tmp_path / "a.txt").write_text("ein Schiff\nü", encoding=encoding)
-    assert files.read_text(tmp_path / "a.txt") == "ein Schiff\nü"
+    assert files.text_of(tmp_path / "a.txt") == "ein Schiff\nü"
 
 
 def test_texts_that_are_none_are_named_without_what_they_hold(tmp_path):
     (tmp_path / "a.txt").write_bytes("Geheimnis ü".encode("latin-1"))
     with pytest.raises(ValueError, match="a.txt is no text in UTF-8: save it as UTF-8") as raised:
-        files.read_text(tmp_path / "a.txt")
+        files.text_of(tmp_path / "a.txt")
     assert "Geheim" not in str(raised.value)
     with pytest.raises(ValueError, match="b.txt cannot be read: No such file"):
-        files.read_text(tmp_path / "b.txt")
+        files.text_of(tmp_path / "b.txt")
     with pytest.raises(ValueError, match="too long"):
-        files.read_text(tmp_path / "a.txt", most=4)
+        files.text_of(tmp_path / "a.txt", most=4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
