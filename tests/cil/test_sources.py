@@ -1,12 +1,11 @@
 """Where clips may lie: what a list or a folder must not lead to, and what the messages must not tell."""
 
-import http.server
 import os
 import socket
-import threading
 
 import pytest
 import torch
+from listener import listening
 
 from cil_pack.cil import clips, sources
 
@@ -152,20 +151,8 @@ def test_a_search_can_be_stopped(places):
 @pytest.fixture
 def listener():
     """An address that notes who asks for it."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/x.ts", asked
-        server.shutdown()
+    with listening() as (address, asked):
+        yield f"http://{address}/x.ts", asked
 
 
 PLAYLISTS = {

@@ -1,14 +1,13 @@
 """What a graph from a stranger must not be able to do: run script in the page, read files, leave its combos."""
 
-import http.server
 import json
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
 from interface import ours
+from listener import listening
 
 from cil_pack.nodes.host.notes import harmless
 from cil_pack.workflows import page as page_of
@@ -109,20 +108,8 @@ def outside():
 
 @pytest.fixture(scope="module")
 def listener():
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}", asked
-        server.shutdown()
+    with listening() as heard:
+        yield heard
 
 
 def paths_outside(host, outside, address):

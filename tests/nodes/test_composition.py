@@ -4,12 +4,11 @@ import inspect
 
 import comfy.model_base
 import comfy_extras.nodes_context_windows as windows
-import comfy_extras.nodes_easycache as easycache
 import einops
 import pytest
 import tiny
 import torch
-from comfy_api.torch_helpers import set_torch_compile_wrapper
+from host_patches import compiled, easy, lazy
 from network_inputs import PLACES, cut, sample
 
 from cil_pack.cil.timenoise import generator_for
@@ -24,20 +23,6 @@ def ours(model, positive, negative):
     """TimeNoise and the early start on a MODEL."""
     noised = TimeNoiseCondition.PREPARE_CLASS_CLONE(None).execute(model, positive, negative, FIXED, AS_SET, LEVEL, 5.0, SEED, False, True).args[0]
     return CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(noised, "fraction", 0.9, True).args[0]
-
-
-def easy(model):
-    return easycache.EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
-
-
-def lazy(model):
-    return easycache.LazyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
-
-
-def compiled(model):
-    out = model.clone()
-    set_torch_compile_wrapper(out, backend="eager")
-    return out
 
 
 @pytest.mark.parametrize("patch", [easy, lazy, compiled])

@@ -8,15 +8,14 @@ import comfy.patcher_extension
 import comfy.utils
 import comfy_extras.nodes_context_windows as windows
 import comfy_extras.nodes_custom_sampler as custom
-import comfy_extras.nodes_easycache as easycache
 import family_models
 import gaussian_video as video
 import pytest
 import sound_models
 import tiny
 import torch
-from comfy_api.torch_helpers import set_torch_compile_wrapper
 from gaussian_video import BATCHED, FRAMES, KINDS
+from host_patches import compiled, easy, lazy
 from network_inputs import sample
 
 import nodes as host_nodes
@@ -297,20 +296,6 @@ def test_motion_goes_on_from_the_last_of_several_kept_frames(models):
 
 
 # ---- with other patches, guiders and nodes ----
-
-
-def easy(model):
-    return easycache.EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
-
-
-def lazy(model):
-    return easycache.LazyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
-
-
-def compiled(model):
-    out = model.clone()
-    set_torch_compile_wrapper(out, backend="eager")
-    return out
 
 
 def test_dual_guidance_is_over_when_it_acts(models):
