@@ -217,12 +217,12 @@ def free_port():
 class Server:
     """A running ComfyUI on a loopback port of its own."""
 
-    def __init__(self, base, port=None, log=None, arguments=(), folders=("comfyui-cil",), environment=None):
+    def __init__(self, base, port=None, log=None, arguments=(), folders=("i2v-motion",), environment=None):
         self.base, self.port = Path(base), port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(log or self.base / "server.log")
         for folder in folders:
-            self._put_pack_in(folder)
+            self._put_pack_in(folder, folders)
         import torch
 
         cpu = [] if torch.cuda.is_available() and not os.environ.get("CIL_CPU") else ["--cpu"]
@@ -242,11 +242,14 @@ class Server:
             self.stop()
             raise
 
-    def _put_pack_in(self, folder):
+    def _put_pack_in(self, folder, folders):
         nodes = self.base / "custom_nodes"
         nodes.mkdir(parents=True, exist_ok=True)
         link = nodes / folder
-        if link.is_symlink() or link.exists():
+        for known in nodes.iterdir():  # a link to another checkout, or of a name that the pack no longer has
+            if known.is_symlink() and (known.resolve() != ROOT if known.name == folder else known.resolve() == ROOT and known.name not in folders):
+                known.unlink()
+        if link.exists():
             return
         try:
             link.symlink_to(ROOT, target_is_directory=True)

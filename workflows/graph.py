@@ -6,7 +6,7 @@ its slots); `info` below is the host's /object_info.
 
 import uuid
 
-PACK = {"cnr_id": "comfyui-cil", "ver": "0.1.0"}
+PACK = {"cnr_id": "i2v-motion", "ver": "0.1.0"}
 CORE = {"cnr_id": "comfy-core", "ver": "0.3.75"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 GAP = 60
@@ -105,7 +105,7 @@ class Graph:
         for link in links:
             link[4] = slots[link[3]].index(link[4])
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"comfyui-cil/{self.name}")),
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"i2v-motion/{self.name}")),
             "revision": 0,
             "last_node_id": number,
             "last_link_id": len(links),

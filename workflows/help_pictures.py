@@ -27,7 +27,7 @@ def examples():
     graphs = [json.loads((FOLDER / f"{recipe.__name__}.json").read_text(encoding="utf-8")) for recipe in WORKFLOWS]
     for graph in sorted(graphs, key=lambda graph: any(n["type"] == "CILLoadDemoModel" for n in graph["nodes"])):
         for node in graph["nodes"]:
-            if node["properties"].get("cnr_id") == "comfyui-cil":
+            if node["properties"].get("cnr_id") == "i2v-motion":
                 found.setdefault(node["type"], graph)
     return found
 

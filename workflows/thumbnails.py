@@ -37,7 +37,7 @@ def graph_picture(page, width, height):
         draw.line([at(x + w, y + 25 + 22 * slot), at(tx, ty + 25 + 22 * entry)], LINK, 1)
     for node in page["nodes"]:
         x, y, w, h = boxes[node["id"]]
-        own = node["properties"].get("cnr_id") == "comfyui-cil"
+        own = node["properties"].get("cnr_id") == "i2v-motion"
         colour = OURS if own else NOTE if node["type"] == "MarkdownNote" else THEIRS
         draw.rounded_rectangle([at(x, y), at(x + w, y + h)], 3, colour)
     return out

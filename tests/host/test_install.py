@@ -118,7 +118,7 @@ def test_the_demo_runs_in_an_odd_folder(bare):
 
 def test_the_pack_starts_at_once(host):
     """A tenth of a second on a quiet machine, by the host's own report; a busy machine stretches that, but not the CPU's time."""
-    ((seconds, failed),) = re.findall(r"([\d.]+) seconds( \(IMPORT FAILED\))?: \S*comfyui-cil", host.read_log())
+    ((seconds, failed),) = re.findall(r"([\d.]+) seconds( \(IMPORT FAILED\))?: \S*i2v-motion", host.read_log())
     began = time.process_time()
     asyncio.run(run.load_pack("cil_timed").comfy_entrypoint())
     spent = time.process_time() - began

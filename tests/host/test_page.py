@@ -45,7 +45,7 @@ def open_workflow(page, path):
 def open_templates(page):
     """The host's template browser, at the pack's own list."""
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("comfyui-cil").first.click(timeout=30_000)
+    page.get_by_text("i2v-motion").first.click(timeout=30_000)
 
 
 def open_template(page, path, artifacts, tries=3):
@@ -120,12 +120,12 @@ def test_a_template_opens_whole(page, path, artifacts):
 
 def test_the_templates_list_them(host):
     listed = host.get("/api/workflow_templates")
-    assert set(listed["comfyui-cil"]) == {p.stem for p in WORKFLOWS}
+    assert set(listed["i2v-motion"]) == {p.stem for p in WORKFLOWS}
 
 
 def test_every_workflow_has_a_small_thumbnail(host):
     for path in WORKFLOWS:
-        data = host.request(f"/api/workflow_templates/comfyui-cil/{path.stem}.jpg")
+        data = host.request(f"/api/workflow_templates/i2v-motion/{path.stem}.jpg")
         assert len(data) < 40_000, f"{path.stem}.jpg"
         assert Image.open(io.BytesIO(data)).size == (512, 512)
 

@@ -41,7 +41,7 @@ def shorter(prompt):
 
 
 def test_the_pack_loads_with_every_node(info):
-    ours = {name for name, node in info.items() if node["python_module"] == "custom_nodes.comfyui-cil"}
+    ours = {name for name, node in info.items() if node["python_module"] == "custom_nodes.i2v-motion"}
     from cil_pack.nodes import NODES
 
     sys.modules["cil_pack"].register_folders()  # CILLoadMoments lists it
@@ -227,7 +227,7 @@ def test_the_committed_workflows_are_what_the_recipes_say(info, root):
 
 def test_every_input_and_output_has_a_tooltip(info):
     for name, node in info.items():
-        if node["python_module"] != "custom_nodes.comfyui-cil":
+        if node["python_module"] != "custom_nodes.i2v-motion":
             continue
         for group in ("required", "optional"):
             for key, spec in node["input"].get(group, {}).items():
