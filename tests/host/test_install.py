@@ -170,6 +170,13 @@ def test_installing_it_changes_nobodys_environment(root):
 # ---- Windows ------------------------------------------------------------------------
 
 
+def test_the_whole_suite_is_spread_over_the_cores_and_a_named_file_is_not():
+    spread = run.workers(["-q", "-k", "karras and SVD"])
+    assert spread[0] == "-n" and 1 <= int(spread[1]) <= 4 and spread[2:] == ["--dist", "loadfile"]
+    for given in (["-q", "tests/cil/test_schedules.py"], ["-n", "0"], ["-n3"], ["--pdb"]):
+        assert run.workers(given) == [], given
+
+
 def test_texts_can_be_written_to_a_western_console(root):
     """Whatever the pack's code can say fits cp1252, in which many consoles still write."""
     for path in sources(root):

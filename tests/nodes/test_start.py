@@ -94,7 +94,7 @@ def test_the_first_x_has_the_stated_mean_and_deviation(kind, fraction):
     moments = some_moments(latent)
     process = Sampling.of(model).process
     spy = tiny.Spy(model)
-    for seed in range(30):
+    for seed in range(12):
         mean, noise, _ = run(AnalyticInitLatent, model, latent, sigmas, seed, 1.0, moments)
         advanced(spy, noise, sigmas[:2], mean)
     x = torch.stack(spy.x).double()
