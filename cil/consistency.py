@@ -8,8 +8,10 @@ pixel's motion counts only where three things agree (all fields at motion.SVD_SI
 3. moving explains the change: it leaves clearly less of it than standing still does.
 
 Elsewhere the picture is taken to stand still. What leaves the frame is not counted either way.
+`measured` is all of it at once. Needs OpenCV.
 """
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -25,7 +27,9 @@ WINDOW, SURROUND = 15, 41  # pixels on a side: over which two pictures are compa
 EXPLAINED = 0.9  # motion must leave at most this share of the change,
 INVISIBLE = 0.01  # unless there is less of it than this, in units of the picture: a motion there shows elsewhere only
 GRAIN = 3  # pixels on a side that are averaged before anything is compared: film grain and pixel noise
+CAMERA_SLACK = 0.15  # of the camera's motion: what differs from it by less moves with it
 STARTS_MOVING = 0.2  # of the clip's usual motion: below that a pair of frames stands still
+STILL = 0.05  # pixels a frame at SVD_SIZE: less is what strong flicker leaves, and no clip's motion
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,33 @@ class Pair:
     def flicker(self):
         """Mean absolute change that no motion explains, where it can be judged."""
         return float(self.residual[self.seen].mean()) if self.seen.any() else 0.0
+
+    def split(self):
+        """-> (camera, subject): mean lengths of the camera's motion and of what moves otherwise than it, pixels.
+
+        A thing that stands in the picture while the camera moves is a subject too.
+        """
+        if not self.seen.any():
+            return 0.0, 0.0
+        of_camera = camera(self)
+        apart = (self.field - of_camera).norm(dim=-1)
+        apart = torch.where(apart <= CAMERA_SLACK * of_camera.norm(dim=-1), 0, apart)
+        return float(of_camera.norm(dim=-1)[self.seen].mean()), float(apart[self.seen].mean())
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A clip's figures. Lists have an entry a pair of neighbours: motion, camera and subject in pixels at SVD_SIZE, flicker in units of the picture."""
+
+    motion: list[float]
+    camera: list[float]
+    subject: list[float]
+    flicker: list[float]
+    likeness: float
+
+    @property
+    def first_moving(self):
+        return first_moving(self.motion)
 
 
 def grid(field):
@@ -72,11 +103,11 @@ def agree(a, b):
 
 
 def mean_around(picture, size):
-    """Box mean over `size` pixels of [h, w, c]."""
-    out = picture.movedim(-1, 0)[None]
-    for window in ((size, 1), (1, size)):
-        out = F.avg_pool2d(out, window, 1, (window[0] // 2, window[1] // 2), count_include_pad=False)
-    return out[0].movedim(0, -1)
+    """Box mean over `size` pixels of [h, w, c]; at the border over those that there are."""
+    cv2 = opencv("the measure of consistent motion")
+    total = lambda array: cv2.boxFilter(array, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    sums = total(picture.numpy()).reshape(picture.shape)  # OpenCV drops a last dimension of 1
+    return torch.from_numpy(sums / total(np.ones(picture.shape[:2], np.float32))[..., None])
 
 
 def difference(a, b):
@@ -85,11 +116,10 @@ def difference(a, b):
     return mean_around((apart - mean_around(apart, SURROUND)).abs().mean(-1, keepdim=True), WINDOW)[..., 0]
 
 
-def sized(frames, size=SVD_SIZE):
-    """Frames [t, H, W, 3] at the size at which motion is measured."""
-    check_frames(frames)
-    out = F.interpolate(frames[..., :3].float().cpu().movedim(-1, 1), size, mode="bilinear", antialias=True)
-    return out.movedim(1, -1).contiguous()
+def sized(frame, size=SVD_SIZE):
+    """A frame [H, W, 3] at the size at which motion is measured."""
+    picture = F.interpolate(frame[None, ..., :3].float().cpu().movedim(-1, 1), size, mode="bilinear", antialias=True)
+    return picture[0].movedim(0, -1).contiguous()
 
 
 def judged(a, b, forward, backward, chained, direct):
@@ -109,20 +139,22 @@ def pairs(frames, flow, size=SVD_SIZE):
     The third frame is the one after; for the last pair the one before. A clip of two frames has none,
     so there only forward and backward flow are compared.
     """
-    frames = sized(frames, size)
-    smooth = [mean_around(frame, GRAIN) for frame in frames]
-    ahead = flow(*smooth[:2])
+    check_frames(frames)
+    resized = functools.lru_cache(4)(lambda i: sized(frames[i], size))  # frame by frame: no copy of the clip is made
+    smooth = functools.lru_cache(4)(lambda i: mean_around(resized(i), GRAIN))
+    between = lambda i, j: flow(smooth(i), smooth(j))
+    ahead = between(0, 1)
     for i in range(len(frames) - 1):
-        forward, backward = ahead, flow(smooth[i + 1], smooth[i])
+        forward, backward = ahead, between(i + 1, i)
         if i + 2 < len(frames):
-            ahead = flow(*smooth[i + 1 : i + 3])
-            chained, direct = forward + carried(ahead, forward), flow(smooth[i], smooth[i + 2])
+            ahead = between(i + 1, i + 2)
+            chained, direct = forward + carried(ahead, forward), between(i, i + 2)
         elif i:
-            chained, direct = backward + carried(flow(smooth[i], smooth[i - 1]), backward), flow(smooth[i + 1], smooth[i - 1])
+            chained, direct = backward + carried(between(i, i - 1), backward), between(i + 1, i - 1)
             chained, direct = carried(chained, forward), carried(direct, forward)  # from the later frame's pixels onto the earlier's
         else:
             chained, direct = forward, forward
-        yield judged(frames[i], frames[i + 1], forward, backward, chained, direct)
+        yield judged(resized(i), resized(i + 1), forward, backward, chained, direct)
 
 
 def camera(pair):
@@ -150,21 +182,30 @@ def likeness(frames, image, flow, size=SVD_SIZE, at_most=8):
 
     image: [1, H, W, 3]. Of at most `at_most` frames, evenly from first to last.
     """
-    frames = sized(frames, size)
-    image = F.interpolate(image[:1, ..., :3].float().cpu().movedim(-1, 1), size, mode="bilinear", antialias=True)[0].movedim(0, -1).contiguous()
+    check_frames(frames)
+    image = sized(image[0], size)
     chosen = torch.linspace(0, len(frames) - 1, min(at_most, len(frames))).round().long()
     left = []
-    for frame in frames[chosen]:
+    for frame in (sized(frames[i], size) for i in chosen):
         forward, backward = flow(image, frame), flow(frame, image)
         real = agree(forward, -carried(backward, forward)) & inside(forward)
         left.append(torch.where(real[..., None], image - carried(frame, forward), image - frame).abs().mean())
     return 1 - float(torch.stack(left).mean())
 
 
+def measured(frames, flow, image=None, size=SVD_SIZE, between=lambda: None):
+    """A clip [t, H, W, 3] in [0, 1] -> Measures. image [1, H, W, 3]: the picture for the likeness; None: its first frame. between: called after every pair."""
+    found = []
+    for pair in pairs(frames, flow, size):
+        found.append((pair.speed(), *pair.split(), pair.flicker()))
+        between()
+    return Measures(*map(list, zip(*found)), likeness(frames, frames[:1] if image is None else image, flow, size))
+
+
 def first_moving(speeds):
-    """How many pairs pass before the clip moves: the first whose motion is at least a fifth of the upper quartile's; all of them for a still clip."""
+    """How many pairs pass before the clip moves: the first whose motion is at least a fifth of the upper quartile's; all of them for a still clip (upper quartile below STILL)."""
     usual = float(np.quantile(speeds, 0.75))
-    return next((i for i, speed in enumerate(speeds) if usual > 0 and speed >= STARTS_MOVING * usual), len(speeds))
+    return next((i for i, speed in enumerate(speeds) if usual > STILL and speed >= STARTS_MOVING * usual), len(speeds))
 
 
 def dynamic_degree(frames, fps, flow):
@@ -172,15 +213,15 @@ def dynamic_degree(frames, fps, flow):
 
     Every round(fps / 8)-th frame at its own size; a pair scores the mean of its largest 5 % of flow
     magnitudes; dynamic if at least round(4 n / 16) pairs of the n frames exceed 6 min(H, W) / 256.
-    VBench's flow is RAFT large with 20 iterations; it counts camera and flicker too.
+    VBench's flow is RAFT large with 20 updates; it counts camera and flicker too.
     """
     check_frames(frames)
     if not fps > 0:
         raise ValueError(f"the frame rate must be above 0, but {fps} was given")
-    chosen = frames[:: max(1, round(fps / 8)), ..., :3].float().cpu()
+    chosen = frames[:: max(1, round(fps / 8)), ..., :3]
     limit, needed = 6 * min(chosen.shape[1:3]) / 256, round(4 * len(chosen) / 16)
     scores = []
     for a, b in itertools.pairwise(chosen):
-        lengths = flow(a.contiguous(), b.contiguous()).norm(dim=-1).flatten()
+        lengths = flow(a.float().cpu().contiguous(), b.float().cpu().contiguous()).norm(dim=-1).flatten()
         scores.append(float(lengths.topk(max(1, int(0.05 * len(lengths)))).values.mean()))
     return sum(score > limit for score in scores) >= needed, scores, limit, needed

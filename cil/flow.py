@@ -12,6 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+UPDATES = 12  # of RAFT's flow, torchvision's own number
+VBENCH_UPDATES = 20
+
 
 def missing(library, purpose, package):
     """An ImportError that says what to install."""
@@ -40,7 +43,7 @@ def dis():
 
 
 def raft(size="large", weights=None, device="cpu"):
-    """torchvision's RAFT, as in the paper.
+    """torchvision's RAFT, as in the paper: flow(a, b, updates=UPDATES).
 
     weights: a file in torchvision's or in the original repository's layout; None lets
     torchvision fetch its own on first use. size ("large", "small") is read off a file.
@@ -66,15 +69,19 @@ def raft(size="large", weights=None, device="cpu"):
             model.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"{Path(weights).name} is not a RAFT file: {str(error).splitlines()[-1].strip()}") from None
-    model = model.eval().to(device)
+    return of_network(model.eval().to(device), device)
+
+
+def of_network(model, device):
+    """The backend of a RAFT network of torchvision's that is there already: flow(a, b, updates=UPDATES)."""
 
     @torch.no_grad()
-    def flow(a, b):
+    def flow(a, b, updates=UPDATES):
         pair = torch.stack([a, b]).movedim(-1, 1).to(device) * 2 - 1
         h, w = pair.shape[2:]
         bottom, right = -h % 8 if h >= 128 else 128 - h, -w % 8 if w >= 128 else 128 - w  # RAFT wants multiples of 8, 128 at least
         pair = F.pad(pair, (0, right, 0, bottom), mode="replicate")
-        return model(pair[:1], pair[1:])[-1][0, :, :h, :w].movedim(0, -1).cpu()
+        return model(pair[:1], pair[1:], num_flow_updates=updates)[-1][0, :, :h, :w].movedim(0, -1).cpu()
 
     return flow
 

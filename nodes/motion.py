@@ -1,18 +1,21 @@
 """Measuring and showing motion: CILMotionScore, CILCompareClips."""
 
 import json
+from functools import partial
 
 import comfy.model_management
+import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..cil import flow, motion
+from ..cil import consistency, flow, motion
 from . import pictures
 from .host.notes import say
 
 CATEGORY = "image-to-video motion/measure"
 FLOW_FOLDER = "cil_flow"
 RAFT_MEMORY = 2**31  # bytes that a pair at 800 x 450 takes at the most: correlation volume and encoders; an estimate
+OpticalFlow = io.Custom("OPTICAL_FLOW")  # of newer hosts' Load Optical Flow Model: a patcher that holds torchvision's RAFT
 DIS, RAFT_LARGE, RAFT_SMALL = "DIS (OpenCV)", "RAFT large (torchvision)", "RAFT small (torchvision)"
 
 
@@ -23,23 +26,42 @@ def flow_input():
     return io.Combo.Input("flow", options=options, default=DIS, tooltip=tooltip)
 
 
-def flow_backend(name, node_id=None):
-    """The function of cil/flow.py for a choice of `flow_input`."""
+def network_input():
+    """The socket for the host's own optical flow model, which then takes the place of the widget."""
+    tooltip = "An optical flow model of the host's (Load Optical Flow Model: RAFT large), where the host has that node. Connected, it measures in the place of what flow says."
+    return OpticalFlow.Input("optical_flow", optional=True, tooltip=tooltip)
+
+
+def flow_backend(name, node_id=None, network=None):
+    """The function of cil/flow.py for a choice of `flow_input`, or for what came through `network_input`."""
+    device = comfy.model_management.get_torch_device()
+    if network is not None:
+        comfy.model_management.load_model_gpu(network)
+        return flow.of_network(network.model, device)
     if name == DIS:
         return flow.dis()
-    device = comfy.model_management.get_torch_device()
     if name in (RAFT_LARGE, RAFT_SMALL):
         say(node_id, "RAFT: torchvision fetches its weights if they are not there yet")
         engine = flow.raft("large" if name == RAFT_LARGE else "small", device=device)
     else:
         engine = flow.raft(weights=folder_paths.get_full_path_or_raise(FLOW_FOLDER, name), device=device)
 
-    def making_room(a, b):
+    def making_room(a, b, **updates):
         """The host puts models that it holds out of the way, as for its own; nothing happens where there is room."""
         comfy.model_management.free_memory(RAFT_MEMORY, device)
-        return engine(a, b)
+        return engine(a, b, **updates)
 
     return making_room
+
+
+def flow_name(name, network=None):
+    """What measured, as reports name it."""
+    return name if network is None else "the connected optical flow model"
+
+
+def flow_of_vbench(backend, name, network=None):
+    """The backend with as many updates as VBench asks of RAFT; DIS has none."""
+    return backend if name == DIS and network is None else partial(backend, updates=flow.VBENCH_UPDATES)
 
 
 class MotionScore(io.ComfyNode):
@@ -49,7 +71,7 @@ class MotionScore(io.ComfyNode):
             node_id="CILMotionScore",
             display_name="Motion Score (CIL)",
             category=CATEGORY,
-            description="How much a clip moves: SVD's motion score (the mean length of the optical flow at 800 x 450, added up over neighbouring frames), the camera's and the subject's share of it, and PIA's score.",
+            description="How much a clip moves, and whether it holds together: SVD's motion score, which counts flicker too; consistent motion, which does not, split into camera and subject; flicker; likeness to the picture; VBench's dynamic degree; and the motion of every frame as a plot.",
             inputs=[
                 io.Image.Input("frames", tooltip="All the frames of one clip, at least two."),
                 flow_input(),
@@ -69,42 +91,106 @@ class MotionScore(io.ComfyNode):
                     step=0.001,
                     tooltip="The largest HSV distance in the data set, by which PIA's score is normalised. 1 = no data set.",
                 ),
+                io.Image.Input("image", optional=True, tooltip="The picture that was animated, for the likeness. Unconnected: the clip's first frame."),
+                io.Float.Input(
+                    "fps",
+                    default=16.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Frames a second of the clip, for VBench's dynamic degree alone, which looks at eight a second: Wan 16, HunyuanVideo and LTXV 24, SVD 6. Higher: fewer frames are looked at.",
+                ),
+                network_input(),
             ],
             outputs=[
-                io.Float.Output(display_name="score", tooltip="SVD's motion score in pixels at 800 x 450, summed over the frame pairs. 0 = a still."),
+                io.Float.Output(
+                    display_name="score", tooltip="SVD's motion score in pixels at 800 x 450, summed over the frame pairs. 0 = a still. Flicker counts too."
+                ),
                 io.Float.Output(display_name="camera", tooltip="The part of it that one affine motion of the whole picture explains (pan, zoom, turn)."),
-                io.Float.Output(display_name="subject", tooltip="What is left when that is taken away: things that move by themselves."),
+                io.Float.Output(
+                    display_name="subject",
+                    tooltip="What is left when that is taken away. 7 to 23 % high with DIS, and of the camera where a thing fills more than half the frame: consistent_subject is neither.",
+                ),
                 io.Image.Output(display_name="flow_picture", tooltip="The flow of each pair; the colour is the direction, its strength the speed."),
                 io.String.Output(display_name="report", tooltip="All figures as JSON, with the flow that measured them."),
+                io.Float.Output(
+                    display_name="consistent",
+                    tooltip="Motion that flicker cannot fake, in the score's units: only what forward and backward flow and three frames agree on. 0 = a still, flickering or not.",
+                ),
+                io.Float.Output(display_name="consistent_camera", tooltip="The camera's part of it: the affine motion that the border of the picture follows."),
+                io.Float.Output(
+                    display_name="consistent_subject",
+                    tooltip="What moves otherwise than the camera, a large thing too, and what stands in the frame while the camera moves.",
+                ),
+                io.Float.Output(
+                    display_name="flicker", tooltip="Mean change from frame to frame that no motion explains; the full range of a colour is 1. 0 = none."
+                ),
+                io.Float.Output(
+                    display_name="likeness",
+                    tooltip="1 less the mean difference to the picture after undoing the motion. 1 = every frame is the picture, moved.",
+                ),
+                io.Boolean.Output(
+                    display_name="dynamic_degree",
+                    tooltip="VBench's rule: true where enough pairs have flow above a limit. Camera and flicker count. Its own figures are RAFT's.",
+                ),
+                io.Image.Output(
+                    display_name="plot", tooltip="Consistent motion of every pair of frames, camera and subject, and flicker: a dead beginning shows."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, frames, flow, requested=0.0, pia_d_max=1.0):
+    def execute(cls, frames, flow, requested=0.0, pia_d_max=1.0, image=None, fps=16.0, optical_flow=None):
         motion.check_frames(frames)
-        backend = flow_backend(flow, cls.hidden.unique_id)
+        backend, name = flow_backend(flow, cls.hidden.unique_id, optical_flow), flow_name(flow, optical_flow)
+        bar = comfy.utils.ProgressBar(2 * (len(frames) - 1))
+
+        def step():
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update(1)
+
         pairs, cameras, subjects, fields = [], [], [], []
         for field in motion.flows(frames, backend):
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            step()
             camera, subject = motion.split_motion(field)
             pairs.append(float(field.norm(dim=-1).mean()))
             cameras.append(camera)
             subjects.append(subject)
             fields.append(field)
         score = sum(pairs)
+        found = consistency.measured(frames, backend, image, between=step)
+        dynamic, largest, limit, needed = consistency.dynamic_degree(frames, fps, flow_of_vbench(backend, flow, optical_flow))
         report = {
             "motion_score": score, "per_pair": pairs, "camera": sum(cameras), "subject": sum(subjects),
-            "pia": motion.pia_motion(frames, pia_d_max).tolist(), "flow": flow,
+            "pia": motion.pia_motion(frames, pia_d_max).tolist(), "flow": name,
+            "consistent": {"motion": found.motion, "camera": found.camera, "subject": found.subject, "flicker": found.flicker},
+            "likeness": found.likeness, "still_pairs_first": found.first_moving,
+            "vbench": {"dynamic": dynamic, "fps": fps, "per_pair": largest, "limit": limit, "needed": needed},
         }  # fmt: skip
-        text = f"motion score {score:.2f}: camera {sum(cameras):.2f}, subject {sum(subjects):.2f} ({flow})"
+        text = [f"motion score {score:.2f}: camera {sum(cameras):.2f}, subject {sum(subjects):.2f} ({name})", *told(found, report["vbench"])]
         if requested > 0:
             report["requested"], report["error"] = requested, abs(score - requested)
-            text += f"\n{abs(score - requested):.2f} from the {requested:g} requested"
-        picture = pictures.flow_pictures(fields)
-        say(cls.hidden.unique_id, text)
-        return io.NodeOutput(score, sum(cameras), sum(subjects), picture, json.dumps(report), ui=ui.PreviewText(text))
+            text.append(f"{abs(score - requested):.2f} from the {requested:g} requested")
+        picture, plot = pictures.flow_pictures(fields), pictures.motion_plot(found)
+        say(cls.hidden.unique_id, "\n".join(text))
+        totals = [sum(part) for part in (found.motion, found.camera, found.subject)]
+        measures = (*totals, sum(found.flicker) / len(found.flicker), found.likeness, dynamic, plot)
+        return io.NodeOutput(score, sum(cameras), sum(subjects), picture, json.dumps(report), *measures, ui=ui.PreviewText("\n".join(text)))
+
+
+def told(found, vbench):
+    """consistency.Measures and VBench's rule in words, a line each."""
+    total, first = sum(found.motion), found.first_moving
+    begins = "stands still" if first == len(found.motion) else "moves from the start" if first == 0 else f"moves from frame {first + 1} on"
+    above = sum(score > vbench["limit"] for score in vbench["per_pair"])
+    return [
+        f"consistent motion {total:.2f}: camera {sum(found.camera):.2f}, subject {sum(found.subject):.2f}; {begins}",
+        f"flicker {sum(found.flicker) / len(found.flicker):.4f}, likeness {found.likeness:.3f}",
+        f"{'dynamic' if vbench['dynamic'] else 'not dynamic'} by VBench's rule: {above} of {len(vbench['per_pair'])} pairs above {vbench['limit']:g} pixels, {vbench['needed']} needed",
+    ]
 
 
 class CompareClips(io.ComfyNode):

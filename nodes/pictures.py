@@ -258,6 +258,31 @@ def sweep_plot(runs, start_as):
     return figure_picture(figure)
 
 
+def motion_plot(found):
+    """consistency.Measures, a point a pair of frames -> IMAGE; without matplotlib a note."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return captioned(torch.ones(32, 768, 3), "For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    axes, pairs = figure.add_subplot(), np.arange(1, len(found.motion) + 1) + 0.5
+    axes.fill_between(pairs, found.motion, color="tab:green", alpha=0.25, linewidth=0, label="consistent motion")
+    axes.plot(pairs, found.camera, "o-", color="tab:blue", ms=3, label="camera")
+    axes.plot(pairs, found.subject, "o-", color="tab:green", ms=3, label="subject")
+    axes.set_ylim(0, max(0.1, 1.1 * max(*found.motion, *found.camera, *found.subject)))
+    axes.set_xlabel("frame")
+    axes.set_ylabel("pixels a frame, at 800 x 450")
+    first = found.first_moving
+    if 0 < first < len(found.motion):
+        axes.axvspan(1, first + 1, color="grey", alpha=0.15, linewidth=0, label="stands still")
+    right = axes.twinx()
+    right.plot(pairs, found.flicker, "--", color="tab:red", linewidth=1, label="flicker")
+    right.set_ylim(0, max(0.02, 1.5 * max(found.flicker)))
+    right.set_ylabel("flicker", color="tab:red")
+    axes.legend(fontsize=8, loc="upper left")
+    return figure_picture(figure)
+
+
 def loss_plot(losses, title):
     """The loss of each update and its running mean -> IMAGE; without matplotlib a note."""
     try:

@@ -57,7 +57,7 @@ def _compare(g, before, after, captions, fps=6.0):
     g.column()
     both = g.node(
         "CILCompareClips", before=before, after=after, before_caption=captions[0], after_caption=captions[1],
-        before_score=scores[0]["score"], after_score=scores[1]["score"],
+        before_score=scores[0]["consistent"], after_score=scores[1]["consistent"],
     )  # fmt: skip
     g.node("SaveImage", title="Comparison picture", images=both["strips"], filename_prefix="cil/compare", size=(420, 400))
     g.column()
@@ -72,7 +72,7 @@ def demo():
         "Press **Run**. The same picture is animated twice by a small demo model, which is asked for a slow motion and hardly makes it. "
         "The second sampler gets the model through **Early Start**, at the level that the probe suggests for this motion (workflow *demo_probe*).\n\n"
         "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, a faster motion (in both nodes with `motion_bucket_id`; 20 is better there), the checkpoint *healthy*.\n\n"
-        "It is a demo: the figures hold for this model only. Motion scores count flicker too.",
+        "It is a demo: the figures hold for this model only. The figures under the clips count motion that flicker cannot fake.",
         (380, 290),
     )
     loader, _, cond = _demo_source(g, "leaking")
@@ -208,7 +208,7 @@ def demo_motion_gain():
         "## One dial for motion, on a model that needs no download\n\n"
         "Press **Run**. The same picture is animated twice by a small demo model. The second sampler gets the model through **Motion Gain**.\n\n"
         "Try: `gain` (1 = plain, below 1 calms, too high smears), `end` (higher acts longer), the seeds, the checkpoint *healthy*.\n\n"
-        "It is a demo: the figures hold for this model only. Motion scores count flicker too.",
+        "It is a demo: the figures hold for this model only. The figures under the clips count motion that flicker cannot fake.",
         (380, 270),
     )
     loader, _, cond = _demo_source(g, "leaking")

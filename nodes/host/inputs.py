@@ -189,6 +189,7 @@ TAKEN = {
     "CLIP_VISION": thing("an image encoder", "encode_image"),
     "GUIDER": thing("a guider", "model_patcher", "sample"),
     "SAMPLER": thing("a sampler", "sample"),
+    "OPTICAL_FLOW": thing("an optical flow model, from Load Optical Flow Model", "model", "load_device"),
     "CIL_MOMENTS": made_by("moments, from Load Moments or Estimate Moments", Moments),
     "CIL_CLIPS": thing("a prepared data set, from Prepare Clips or Demo Clips", "motion", "settings", "shape"),
 }

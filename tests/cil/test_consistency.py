@@ -87,7 +87,7 @@ def test_likeness_does_not_mind_motion():
     assert moved > 0.985 and changed < 0.9
 
 
-@pytest.mark.parametrize("speeds, begins", [([0.0, 0.0, 2.0, 2.0, 2.0], 2), ([1.0, 1.0], 0), ([0.0, 0.0, 0.0], 3)])
+@pytest.mark.parametrize("speeds, begins", [([0.0, 0.0, 2.0, 2.0, 2.0], 2), ([1.0, 1.0], 0), ([0.0, 0.0, 0.0], 3), ([0.02, 0.01, 0.03], 3)])
 def test_when_a_clip_begins_to_move(speeds, begins):
     assert consistency.first_moving(speeds) == begins
 

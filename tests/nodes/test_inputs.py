@@ -52,7 +52,7 @@ def test_each_setting_takes_its_default_and_its_ends_and_nothing_else(node, one)
         refused(one, "yes"), refused(one, 2), refused(one, math.nan)
 
 
-THINGS = {"IMAGE", "LATENT", "SIGMAS", "CONDITIONING", "MODEL", "VAE", "CLIP", "CLIP_VISION", "GUIDER", "SAMPLER", "CIL_MOMENTS", "CIL_CLIPS"}
+THINGS = {"IMAGE", "LATENT", "SIGMAS", "CONDITIONING", "MODEL", "VAE", "CLIP", "CLIP_VISION", "GUIDER", "SAMPLER", "OPTICAL_FLOW", "CIL_MOMENTS", "CIL_CLIPS"}
 
 
 @pytest.mark.parametrize("node, one", [s for s in SETTINGS if kind_of(s[1]) in THINGS], ids=[n for n, s in zip(NAMES, SETTINGS) if kind_of(s[1]) in THINGS])

@@ -237,10 +237,11 @@ def test_other_kinds_of_sampling(kind):
 
 
 def test_motion_score_of_the_demo_world(clip):
-    score, camera, subject, picture, report = run(MotionScore, frames=clip, flow=DIS, requested=10.0)
+    score, camera, subject, picture, report, consistent, *_ = run(MotionScore, frames=clip, flow=DIS, requested=10.0)
     report = json.loads(report)
     assert score == pytest.approx(sum(report["per_pair"])) and len(report["per_pair"]) == 11
     assert subject > 3 * camera  # the ground stands still
+    assert 0 < consistent == pytest.approx(sum(report["consistent"]["motion"]))
     assert report["error"] == pytest.approx(abs(score - 10)) and report["flow"] == DIS
     assert picture.shape == (11, 450, 800, 3) and len(report["pia"]) == 12
     with pytest.raises(ValueError, match="only one frame"):
