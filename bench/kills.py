@@ -24,7 +24,7 @@ from ..cil import prepared
 from ..moments import estimate
 from ..nodes.training import prepare, train
 
-CLIP = ["--frames", "4", "--fps", "3", "--width", "64", "--height", "64", "--per-video", "6"]
+CLIP = ["--frames", "4", "--fps", "3", "--width", "32", "--height", "32", "--per-video", "6"]
 TRAIN = [
     "--steps",
     "10",

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -111,10 +111,11 @@ def _av():
     return av
 
 
-def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
+def read(path: Path, spec: ClipSpec, draw: int, check: Callable[[], object] = lambda: None) -> torch.Tensor:
     """One clip of a file -> uint8 [frames, height, width, 3]. Raises Unreadable with the reason.
 
     draw: which random start of this file; the start depends on (spec.seed, draw, the file's name) only.
+    check() is called before each frame that is decoded; whatever it raises ends the reading.
     In memory there are the clip in its size and two of the file's frames, however large they are.
     """
     av = _av()
@@ -125,7 +126,7 @@ def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
         with open(path, "rb") as file, av.open(file, container_options=CLOSED) as container:
             if not container.streams.video:
                 raise Unreadable("has no pictures in it")
-            frames = _frames_at(container, spec, chance)
+            frames = _frames_at(container, spec, chance, check)
     except Unreadable:
         raise
     except av.error.ArgumentError:
@@ -136,7 +137,7 @@ def read(path: Path, spec: ClipSpec, draw: int) -> torch.Tensor:
     return clip.flip(2) if spec.flip and chance.random() < 0.5 else clip
 
 
-def _frames_at(container, spec, chance):
+def _frames_at(container, spec, chance, check):
     """The frames nearest to evenly spaced times after a random start, upright and in the clip's size: uint8 [H, W, 3] each."""
     stream = container.streams.video[0]
     if stream.width * stream.height > LARGEST:
@@ -153,6 +154,7 @@ def _frames_at(container, spec, chance):
         container.seek(int(wanted[0] / stream.time_base), stream=stream)
     picked, before = [], None
     for frame in container.decode(stream):
+        check()
         if frame.time is None:
             continue
         if before is not None:

@@ -95,10 +95,34 @@ def clip_vision(state=None):
     return encoder
 
 
+def weights(path, network):
+    """The tensors of a checkpoint of the demo model. Raises ValueError, before anything is loaded, for any other file."""
+    if not path.is_file():
+        raise ValueError(
+            f"there is no checkpoint at {path}: demo: takes {', '.join(CHECKPOINTS)}, or a file that demo.train or nodes.training.train --full made"
+        )
+    try:
+        state = comfy.utils.load_torch_file(str(path), safe_load=True)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    except Exception as error:  # the host's loader raises nearly anything on a file of another kind
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of the demo model ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from None
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if shapes != wanted:
+        name = min(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
+        raise ValueError(
+            f"{path} is no checkpoint of the demo model: its '{name}' is {shapes.get(name, 'not there')}, the model's is {wanted.get(name, 'not there')}"
+        )
+    if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        raise ValueError(f"{path} has values that are no numbers (NaN or infinite) in '{bad[0]}': it is damaged, or its training went astray")
+    return state
+
+
 def load(name):
     """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`, or of a file of the same model."""
     model = build()
-    model.load_model_weights(comfy.utils.load_torch_file(str(CHECKPOINTS.get(name, name)), safe_load=True))
+    model.load_model_weights(weights(CHECKPOINTS.get(name, Path(name)), model.diffusion_model))
     patcher = comfy.model_patcher.ModelPatcher(
         model.eval(),
         load_device=comfy.model_management.get_torch_device(),

@@ -138,6 +138,7 @@ class AnalyticInitLatent(io.ComfyNode):
         sampling, family, notes = Sampling.of(model), model_family(model), []
         sigma = float(sigmas[0])
         sampling.check_starts_from_noise()
+        sampling.check_start(sigma)
         samples = sized_for(model, latent)
         parts, mask = parts_of(samples), latent.get("noise_mask")
         if moments is None:

@@ -134,8 +134,9 @@ class EstimateMoments(io.ComfyNode):
             raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
         process_in = model.get_model_object("process_latent_in")
         if folder:
-            items = [clips.Draw(path, 0) for path in clips.find(folder, clip_roots(), comfy.model_management.throw_exception_if_processing_interrupted)]
-            read = lambda draw: clips.read(draw.path, spec, draw.n)
+            interrupted = comfy.model_management.throw_exception_if_processing_interrupted
+            items = [clips.Draw(path, 0) for path in clips.find(folder, clip_roots(), interrupted)]
+            read = lambda draw: clips.read(draw.path, spec, draw.n, interrupted)
             encode = lambda clip: clip_latents(vae, process_in, clip.float() / 255)
         elif images is not None:
             items, read = whole_clips(images, frames), lambda clip: clip

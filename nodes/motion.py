@@ -37,9 +37,9 @@ def flow_backend(name, node_id=None, network=None):
     device = comfy.model_management.get_torch_device()
     if network is not None:
         comfy.model_management.load_model_gpu(network)
-        return flow.of_network(network.model, device)
+        return heeding(flow.of_network(network.model, device))
     if name == DIS:
-        return flow.dis()
+        return heeding(flow.dis())
     if name in (RAFT_LARGE, RAFT_SMALL):
         say(node_id, "RAFT: torchvision fetches its weights if they are not there yet")
         engine = flow.raft("large" if name == RAFT_LARGE else "small", device=device)
@@ -51,7 +51,17 @@ def flow_backend(name, node_id=None, network=None):
         comfy.model_management.free_memory(RAFT_MEMORY, device)
         return engine(a, b, **updates)
 
-    return making_room
+    return heeding(making_room)
+
+
+def heeding(engine):
+    """A flow that looks at the host's interrupt before each pair of frames."""
+
+    def of_pair(a, b, **updates):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return engine(a, b, **updates)
+
+    return of_pair
 
 
 def flow_name(name, network=None):

@@ -24,9 +24,11 @@ class Zeros(torch.nn.Module):
         return torch.zeros_like(x)
 
 
-# name: (model type, sampling settings, latent format, latent shape)
 SD, VIDEO = comfy.latent_formats.SD15, comfy.latent_formats.Wan21
+SDCube = type("SD15", (SD,), {"latent_dimensions": 3})  # the same channels, known by the same name, with a dimension for time
+
 FRAMES, CUBE = (6, 4, 8, 12), (1, 16, 5, 8, 12)
+# name: (model type, sampling settings, latent format, latent shape)
 KINDS = {
     "SVD": (T.V_PREDICTION_EDM, {"sigma_max": 700.0, "sigma_min": 0.002}, SD, FRAMES),
     "eps": (T.EPS, {}, SD, FRAMES),
@@ -34,9 +36,9 @@ KINDS = {
     "v zsnr": (T.V_PREDICTION, {"zsnr": True}, SD, FRAMES),
     "eps rescaled": (T.EPS, {"zsnr": False, "base_scale": 0.7}, SD, FRAMES),  # VideoCrafter1
     "v rescaled zsnr": (T.V_PREDICTION, {"zsnr": True, "base_scale": 0.3}, SD, FRAMES),  # DynamiCrafter 1024
-    "eps 5-D": (T.EPS, {}, SD, (2, 4, 5, 8, 12)),
+    "eps 5-D": (T.EPS, {}, SDCube, (2, 4, 5, 8, 12)),
     "continuous v": (T.V_PREDICTION_CONTINUOUS, {"sigma_max": 500.0, "sigma_min": 0.03}, SD, FRAMES),
-    "EDM": (T.EDM, {"sigma_max": 80.0, "sigma_min": 0.002, "sigma_data": 0.5}, SD, (1, 4, 5, 8, 12)),
+    "EDM": (T.EDM, {"sigma_max": 80.0, "sigma_min": 0.002, "sigma_data": 0.5}, SDCube, (1, 4, 5, 8, 12)),
     "flow": (T.FLOW, {"shift": 1.0}, VIDEO, CUBE),
     "flow shift 8": (T.FLOW, {"shift": 8.0}, VIDEO, CUBE),
     "flux": (T.FLUX, {"shift": 2.37}, VIDEO, CUBE),

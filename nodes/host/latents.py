@@ -22,10 +22,16 @@ def to_latent(model, x):
 
 
 def sized_for(model, latent: dict) -> torch.Tensor:
-    """A LATENT's samples as the host's samplers size an empty one for a MODEL: channels, dimensions and, on newer hosts, scale."""
+    """A LATENT's samples as the host's samplers size an empty one for a MODEL: channels, dimensions and, on newer hosts, scale.
+
+    Raises ValueError for one of another make, which the model could not be sampled with.
+    """
     fix = comfy.sample.fix_empty_latent_channels
     known = [name for name in ("downscale_ratio_spacial", "downscale_ratio_temporal") if name in inspect.signature(fix).parameters]
-    return fix(model, latent["samples"], **{name: latent.get(name) for name in known})
+    samples = fix(model, latent["samples"], **{name: latent.get(name) for name in known})
+    if not samples.is_nested:
+        check_layout(model, samples)
+    return samples
 
 
 def sound_gain(model) -> float:
@@ -87,17 +93,20 @@ def check_latent(model, samples):
     """Raise ValueError unless a clip's latents are what the model can take: channels, dimensions, frames, numbers."""
     if samples.is_nested:
         raise ValueError("this latent holds video and sound together, and a model of both cannot be asked about a clip alone: there is no probe for it")
-    latent_format = model.get_model_object("latent_format")
-    name, dimensions = model_family(model).space, latent_format.latent_dimensions + 2
-    if samples.ndim != dimensions or samples.shape[1] != latent_format.latent_channels:
-        wanted = "[frames, {}, h, w]" if dimensions == 4 else "[1, {}, frames, h, w]"
-        raise ValueError(
-            f"this model takes latents of '{name}', {wanted.format(latent_format.latent_channels)}, but {tuple(samples.shape)} came: encode the clip with the model's own VAE"
-        )
+    check_layout(model, samples, "encode the clip with the model's own VAE")
     if samples.shape[frames_dim(samples)] < 2:
         raise ValueError("a clip of at least two frames is needed, but one frame came: connect all the frames")
     if not torch.isfinite(samples).all():
         raise ValueError("the clip's latents have values that are not numbers (NaN): the picture or the VAE broke before they came here")
+
+
+def check_layout(model, samples, advice="take the empty latent, or the VAE, that belongs to this model"):
+    """Raise ValueError unless latents have the channels and dimensions of the model's own."""
+    latent_format = model.get_model_object("latent_format")
+    channels, dimensions = latent_format.latent_channels, latent_format.latent_dimensions + 2
+    if samples.ndim != dimensions or samples.shape[1] != channels:
+        wanted = {4: f"[frames, {channels}, h, w]", 5: f"[1, {channels}, frames, h, w]"}.get(dimensions, f"{dimensions} dimensions and {channels} channels")
+        raise ValueError(f"this model takes latents of '{model_family(model).space}', {wanted}, but {tuple(samples.shape)} came: {advice}")
 
 
 def frames_dim(samples):

@@ -97,7 +97,8 @@ def prepare(
     adapter = adapter_of(model)
     check_encoders(adapter, encoders)
     adapter.check_frames(spec.frames)
-    paths = clips.find(clips.unquoted(str(videos)), roots, comfy.model_management.throw_exception_if_processing_interrupted)
+    interrupted = comfy.model_management.throw_exception_if_processing_interrupted
+    paths = clips.find(clips.unquoted(str(videos)), roots, interrupted)
     if not paths:
         raise ValueError(f"{Path(videos).name or videos} holds no videos ({', '.join(sorted(clips.SUFFIXES))})")
     items = [clips.Draw(path, n) for path in paths for n in range(per_video)]
@@ -113,7 +114,7 @@ def prepare(
     dropped = functools.cache(lambda: adapter.unconditional(torch.full((1, spec.height, spec.width, 3), 0.5), encoders, embedded("")))
     process_in = model.get_model_object("process_latent_in")
     backend = None if flow == NO_FLOW else flow_backend(flow)
-    read = lambda draw: (clips.read(draw.path, spec, draw.n), draw.path)
+    read = lambda draw: (clips.read(draw.path, spec, draw.n, interrupted), draw.path)
     encode = lambda clip: encoded(clip[0], adapter, encoders, process_in, backend, embedded(text_of(clip[1])), dropped())
     made = prepared.prepare(folder, settings, items, read, encode, every, progress, stamp=lambda draw: clips.stamp(draw.path))
     if not len(made):

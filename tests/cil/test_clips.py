@@ -146,3 +146,17 @@ def test_what_is_in_a_folder_has_a_name(video):
     changed = clips.listing(video.parent)
     video.with_suffix(".txt").write_text("a boat")
     assert len({before, changed, clips.listing(video.parent)}) == 3
+
+
+def test_reading_can_be_stopped_between_two_frames(tmp_path):
+    video_file.write(tmp_path / "a.mp4", torch.rand(10, 32, 48, 3), rate=5)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clips.read(tmp_path / "a.mp4", clips.ClipSpec(frames=8, fps=5.0, height=32, width=48), 0, stop)
+    assert len(asked) == 3

@@ -187,11 +187,16 @@ def test_videos_to_a_lora(tmp_path, capsys):
         (["train", "SET", "--model", "demo:healthy", "--out", "x", "--beta-m", "-1"], "beta_m > 0 and a > 0"),
         (["train", "SET", "--model", "demo:healthy", "--out", "x", "--full", "--shard"], "start it by torchrun"),
         (["prepare", "EMPTY", "--model", "demo:healthy", "--out", "x"], "holds no videos"),
+        (["train", "SET", "--model", "demo:/no/such", "--out", "x"], "no checkpoint at /no/such"),
+        (["train", "SET", "--model", "demo:TEXT", "--out", "x"], "cannot be read as a checkpoint of the demo model"),
+        (["train", "SET", "--model", "demo:MOMENTS", "--out", "x"], "is no checkpoint of the demo model: its '[a-z0-9._]+' is"),
     ],
 )
-def test_errors_are_one_line(clips, tmp_path, arguments, message):
+def test_errors_are_one_line(clips, root, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "text.safetensors").write_text("no tensors")
     names = {"SET": clips, "EMPTY": tmp_path / "empty", "x": tmp_path / "x"}
+    names |= {"demo:TEXT": f"demo:{tmp_path}/text.safetensors", "demo:MOMENTS": f"demo:{root}/moments/demo.safetensors"}
     with pytest.raises(SystemExit, match=message):
         do(*(names.get(a, a) for a in arguments))
     assert not (tmp_path / "x").exists()

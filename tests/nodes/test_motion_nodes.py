@@ -145,3 +145,18 @@ def test_raft_has_the_host_make_room_before_each_pair(monkeypatch, tmp_path):
     assert not asked
     assert motion.motion_score(torch.rand(3, 16, 16, 3), backend) == 0
     assert asked == [(nodes_motion.RAFT_MEMORY, comfy.model_management.get_torch_device())] * 2
+
+
+def test_a_flow_stops_between_two_pairs(monkeypatch):
+    monkeypatch.setattr(flow, "dis", lambda: lambda a, b: torch.zeros(*a.shape[:2], 2))
+    backend, asked = nodes_motion.flow_backend(nodes_motion.DIS), []
+
+    def interrupt():
+        asked.append(1)
+        if len(asked) == 3:
+            raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupt)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        motion.motion_score(torch.rand(9, 8, 8, 3), backend)
+    assert len(asked) == 3

@@ -292,3 +292,20 @@ def test_an_empty_latent_is_sized_as_the_hosts_samplers_size_it(monkeypatch):
     monkeypatch.setattr(comfy.sample, "fix_empty_latent_channels", newer)
     run(AnalyticInitLatent, model, {**latent, "downscale_ratio_spacial": 16}, torch.tensor([5.0, 0.0]), SEED, 1.0, some_moments(latent))
     assert told == {"spacial": 16, "temporal": None}
+
+
+@pytest.mark.parametrize("kind, shape", [("SVD", (1, 4, 6, 8, 12)), ("SVD", (6, 16, 8, 12)), ("flow", (1, 4, 5, 8, 12)), ("flow", (16, 8, 12))])
+def test_a_latent_of_another_make_is_told(kind, shape):
+    """An empty one with other channels is sized by the host; a picture in the latent, or another number of dimensions, cannot be."""
+    model, latent = tiny.model(kind)
+    with pytest.raises(ValueError, match="this model takes latents of"):
+        run(AnalyticInitLatent, model, {"samples": torch.ones(shape)}, torch.tensor([0.5, 0.0]), 0, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["SVD", "eps", "flow", "EDM"])
+def test_a_start_above_the_models_levels_is_told(kind):
+    model, latent = tiny.model(kind)
+    top = Sampling.of(model).sigma_max
+    with pytest.raises(ValueError, match="above the model's largest sigma"):
+        run(AnalyticInitLatent, model, latent, torch.tensor([1.1 * top, 0.0]), 0, 1.0)
+    run(AnalyticInitLatent, model, latent, torch.tensor([top, 0.0]), 0, 1.0)
