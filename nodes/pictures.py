@@ -302,3 +302,32 @@ def loss_plot(losses, title):
     axes.legend(fontsize=8)
     axes.set_title("\n".join(_wrapped(title, 90)), fontsize=9)
     return figure_picture(figure)
+
+
+def dial_plot(readings, answer, goal, lever, title):
+    """Motion against the setting, with the asked amount and what was chosen -> IMAGE; without matplotlib a note.
+
+    readings: of cil/dial.py, answer and goal likewise; lever: of levers.py.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return captioned(torch.ones(32, 768, 3), f"{title} For a plot: pip install matplotlib in ComfyUI's Python")[None]
+    figure = Figure(figsize=(7, 4.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    known = sorted(readings, key=lambda r: r.setting)
+    whole, broken = ([r for r in known if r.whole is is_whole] for is_whole in (True, False))
+    axes.plot([r.setting for r in whole], [r.amount for r in whole], "o-", color="tab:blue", label="looked at")
+    if broken:
+        axes.plot([r.setting for r in broken], [r.amount for r in broken], "x", color="tab:red", ms=9, label="breaks")
+    if goal.amount is not None:
+        axes.axhspan(goal.amount - goal.tolerance, goal.amount + goal.tolerance, color="tab:orange", alpha=0.2, linewidth=0)
+        axes.axhline(goal.amount, color="tab:orange", label="asked")
+    axes.plot([answer.reading.setting], [answer.reading.amount], "o", ms=14, mfc="none", color="tab:green", mew=2, label="chosen")
+    axes.axvline(lever.search.neutral, color="grey", linewidth=0.8, linestyle=":", label="neutral")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{lever.name}" + (": depth, ln of signal to noise over the ordinary start's" if lever.search.neutral == 0 == lever.search.low else ""))
+    axes.set_ylabel("consistent motion, pixels at 800 x 450")
+    axes.legend(fontsize=8)
+    figure.suptitle("\n".join(_wrapped(title, 70)), fontsize=11)
+    return figure_picture(figure)
