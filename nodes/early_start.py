@@ -11,7 +11,7 @@ from .host.latents import free_of, packed, unpacked
 from .host.models import cloned, model_family
 from .host.notes import say
 from .host.sampling import Sampling
-from .host.schedule import ANEW, AUTO, HAND_OVER, START_AS, TRAILING, start_sigma
+from .host.schedule import ANEW, AUTO, FROM_DIAL, HAND_OVER, START_AS, TRAILING, check_meant, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import start_inputs, start_note
 
@@ -161,29 +161,32 @@ class CILEarlyStart(io.ComfyNode):
         # a wrong setting is an error here, in this node, not later in the sampler
         family, sampling = model_family(model), Sampling.of(model)
         sampling.check_starts_from_noise()
+        check_meant(sampling, start_as, start)
         sigma = start_sigma(sampling, family, start_as, start)
         if moments is not None:
             cil_moments.check_space(moments, family.space)
         if layout == TRAILING:
             sampling.trailing(1, sigma)  # refuses a model without timesteps
-        notes = [start_note(sampling, start_as, start), idle_moments(moments, analytic_init)]
+        idle = [start_note(start_as, start), idle_moments(moments, analytic_init)]
         patched = cloned(model)
         if model.get_wrappers(OUTER_SAMPLE, WRAPPER):
-            notes.append("the Early Start before this one no longer acts")
+            idle.append("the Early Start before this one no longer acts")
             patched.remove_wrappers_with_key(OUTER_SAMPLE, WRAPPER)
             if patched.get_model_object("model_sampling") is not sampling.host:
                 patched.add_object_patch("model_sampling", sampling.host)
         if start_as == START_AS[0] and family.start[0] == 1.0:
-            notes.insert(0, f"will be left alone: {family.evidence}")
+            did = f"will be left alone: {family.evidence}"
+        elif start_as == FROM_DIAL and sigma >= sampling.sigma_max * (1 - 1e-6):
+            did = "will be left alone: the dial or the probe says the ordinary start"
         elif sigma >= sampling.sigma_max and not analytic_init and layout != TRAILING:
-            notes.insert(0, "will be left alone: the start is the ordinary one and Analytic-Init is off")
+            did = "will be left alone: the start is the ordinary one and Analytic-Init is off"
         else:
-            notes.insert(0, f"sampling will start at sigma {sigma:g}")
+            did = f"sampling will start at sigma {sigma:g}"
             truncated = sampling.truncated(sigma) if sigma < sampling.sigma_max and lays_anew(layout, family) else None
             if truncated is not None:
                 patched.add_object_patch("model_sampling", truncated)
             patched.add_wrapper_with_key(OUTER_SAMPLE, WRAPPER, EarlyStart(start_as, start, analytic_init, moments, cls.hidden.unique_id, layout))
-        say(cls.hidden.unique_id, "\n".join(filter(None, notes)))
+        say(cls.hidden.unique_id, "\n".join(filter(None, [did, *idle])))  # what cannot act comes last, so that it is what one reads
         return io.NodeOutput(patched)
 
 

@@ -7,13 +7,13 @@ from ..cil import schedules
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
-from .host.schedule import ANEW, BY_SIGNAL, CUT, START_AS, scheduler_names, start_sigma
+from .host.schedule import ANEW, BY_SIGNAL, CUT, START_AS, check_meant, scheduler_names, start_sigma
 
 LAYOUTS = [ANEW, CUT]
 
 START_TOOLTIPS = {
-    "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself, another quantity in each family. paper's signal to noise (experimental): where this model's latents are as deep in noise as SVD's at the paper's sigma 100; nobody has measured whether that is the right start for it.",
-    "start": "Where sampling starts; not used with 'family preset' and 'signal to noise'. As a fraction: 1.0 changes nothing, 0.96 is the paper's setting for DynamiCrafter and VideoCrafter1. As a sigma: 100 is the paper's setting for SVD (its maximum, 700, changes nothing). Lower gives more motion and, too low, breaks the picture.",
+    "start_as": "What `start` means. family preset: the default for this model (the paper's: sigma 100 for SVD, 0.96 of T for DynamiCrafter and VideoCrafter1; the ordinary start for models without evidence). fraction: M / T, 1 = the ordinary start. sigma: the noise level itself, another quantity in each family. paper's signal to noise (experimental): where this model's latents are as deep in noise as SVD's at the paper's sigma 100; nobody has measured whether that is the right start for it. from the dial or probe: a sigma that is wired in, start_sigma of Motion Dial or Leakage Probe.",
+    "start": "Where sampling starts; not used with 'family preset' and 'signal to noise'. As a fraction: 1.0 changes nothing, 0.96 is the paper's setting for DynamiCrafter and VideoCrafter1. As a sigma: 100 is the paper's setting for SVD (its maximum, 700, changes nothing); exactly 1 is refused there, since it is the fraction's neutral value. Lower gives more motion and, too low, breaks the picture.",
 }
 
 
@@ -25,12 +25,10 @@ def start_inputs():
     ]
 
 
-def start_note(sampling, start_as, start):
-    """A note where `start` was set but cannot act, or where its neutral value is no neutral one."""
+def start_note(start_as, start):
+    """A note where `start` was set but cannot act."""
     if start_as in (START_AS[0], BY_SIGNAL) and start != 1:
         return f"start {start:g} is not used with '{start_as}': choose fraction or sigma in start_as"
-    if start_as == "sigma" and start == 1 and sampling.sigma_max > 1.5:
-        return f"start 1 is sigma 1 here, {sampling.fraction(1.0):.2f} of T, far too low for most pictures: the ordinary start is sigma {sampling.sigma_max:g}, or 1 as a fraction"
     return ""
 
 
@@ -74,6 +72,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, but {steps} was given")
         sampling, family = Sampling.of(model), model_family(model)
+        check_meant(sampling, start_as, start)
         sigma = start_sigma(sampling, family, start_as, start)
         sigmas = truncated(sampling, scheduler, steps, sigma, layout)
         schedules.check(sigmas)
@@ -82,7 +81,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         uncut = layout == LAYOUTS[1] and sigma >= sampling.sigma_max
         notes = [
             f"{len(sigmas) - 1} steps from sigma {sigma:g}, {fraction:.3f} of T{why}",
-            start_note(sampling, start_as, start),
+            start_note(start_as, start),
             f"'{layout}' has nothing to cut at the ordinary start" if uncut else "",
         ]
         say(cls.hidden.unique_id, "\n".join(filter(None, notes)))

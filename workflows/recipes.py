@@ -25,6 +25,7 @@ def _wan(folder, name, repository="Wan_2.2_ComfyUI_Repackaged"):
 
 
 WAN_HIGH, WAN_LOW = (_wan("diffusion_models", f"wan2.2_i2v_{noise}_noise_14B_fp8_scaled.safetensors") for noise in ("high", "low"))
+WAN_LORA_HIGH, WAN_LORA_LOW = (_wan("loras", f"wan2.2_i2v_lightx2v_4steps_lora_v1_{noise}_noise.safetensors") for noise in ("high", "low"))
 WAN21 = _wan("diffusion_models", "wan2.1_i2v_480p_14B_fp16.safetensors", "Wan_2.1_ComfyUI_repackaged")
 WAN_VISION = _wan("clip_vision", "clip_vision_h.safetensors", "Wan_2.1_ComfyUI_repackaged")
 WAN_TEXT = _wan("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "Wan_2.1_ComfyUI_repackaged")
@@ -291,6 +292,28 @@ def svd_probe():
     return g
 
 
+def demo_dial():
+    g = Graph("demo_dial", "The motion dial on the demo model")
+    g.note(
+        "## Ask for motion, get it\n\nPress **Run**. **Motion Dial** samples short previews of this very graph, measures how much they move, and looks for the least setting of *Motion Gain* that gives what `want` asks for. Its tiles run while it works; stop keeps the best so far.\n\n"
+        "The sampler below it takes the model as the dial hands it on. Run again: nothing is measured twice. Try *calm*, *as much as stays faithful*, or an `amount`.",
+        (380, 290),
+    )
+    loader, scene, cond = _demo_source(g, "leaking", bucket=200)
+    dial = g.node(
+        "CILMotionDial", model=loader["model"], positive=cond["positive"], negative=cond["negative"], latent=cond["latent"], vae=loader["vae"],
+        image=scene["first_frame"], want="times the plain clip's motion", amount=1.3, seed=1, steps=25, cfg=1.0, size=(460, 1100),
+    )  # fmt: skip
+    g.column()
+    plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
+    cured = _ksampler(g, dial["model"], cond, "KSampler: by the dial")
+    g.node("SaveImage", title="Dial: plot", images=dial["plot"], filename_prefix="cil/dial_plot", size=(420, 400))
+    g.column()
+    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in (plain, cured)]
+    _compare(g, *clips, ("plain", "by the dial"))
+    return g
+
+
 def demo_start_sweep():
     g = Graph("demo_start_sweep", "Many starts side by side on the demo model")
     g.note(
@@ -519,35 +542,70 @@ def dynamicrafter_wrapper_noise():
     return g
 
 
-def _wan22_stages(g, name, patch):
-    """The host's two-stage graph of Wan 2.2. patch(high, low): the nodes between the shifts and the samplers -> both MODELs."""
-    high = g.node("UNETLoader", title="High noise", unet_name=WAN_HIGH["name"], models=[WAN_HIGH], size=(400, 100))
-    low = g.node("UNETLoader", title="Low noise", unet_name=WAN_LOW["name"], models=[WAN_LOW], size=(400, 100))
+def _wan22_source(g, shift=8.0, loras=(None, None)):
+    """Both models of Wan 2.2 with their shift and LoRAs, the VAE, and the conditioning of a picture."""
+    made = [
+        g.node("UNETLoader", title=title, unet_name=model["name"], models=[model], size=(400, 100))["MODEL"]
+        for title, model in (("High noise", WAN_HIGH), ("Low noise", WAN_LOW))
+    ]
     clip = g.node("CLIPLoader", clip_name=WAN_TEXT["name"], type="wan", models=[WAN_TEXT], size=(400, 130))
     vae = g.node("VAELoader", vae_name=WAN_VAE["name"], models=[WAN_VAE], size=(400, 80))
     image = g.node("LoadImage", image="example.png", size=(400, 380))
     g.column()
-    high = g.node("ModelSamplingSD3", title="Shift: high noise", model=high["MODEL"], shift=8.0)
-    low = g.node("ModelSamplingSD3", title="Shift: low noise", model=low["MODEL"], shift=8.0)
+    for i, (name, lora) in enumerate(zip(("high noise", "low noise"), loras)):
+        if lora:
+            made[i] = g.node(
+                "LoraLoaderModelOnly", title=f"4 steps: {name}", model=made[i], lora_name=lora["name"], models=[lora], strength_model=1.0, size=(400, 100)
+            )["MODEL"]
+        made[i] = g.node("ModelSamplingSD3", title=f"Shift: {name}", model=made[i], shift=shift)["MODEL"]
     texts = [
         g.node("CLIPTextEncode", title=title, clip=clip["CLIP"], text=text, size=(400, 150))["CONDITIONING"]
         for title, text in (("What happens", PROMPT), ("Negative", "static, still picture, overexposed, blurred details, worst quality"))
     ]
     cond = g.node("WanImageToVideo", positive=texts[0], negative=texts[1], vae=vae["VAE"], start_image=image["IMAGE"], width=640, height=640, length=81)
     g.column()
-    high, low = patch(high["MODEL"], low["MODEL"])
-    stages = {"positive": cond["positive"], "negative": cond["negative"], "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple"}
+    return made, vae, cond, image
+
+
+def _wan22_sampled(g, name, models, vae, cond, steps, cfg, at):
+    """The two samplers of Wan 2.2, the second from step `at`, and the video."""
+    stages = {"positive": cond["positive"], "negative": cond["negative"], "steps": steps, "cfg": cfg, "sampler_name": "euler", "scheduler": "simple"}
     first = g.node(
-        "KSamplerAdvanced", title="First stage: high noise", model=high, latent_image=cond["latent"], **stages,
-        add_noise="enable", noise_seed=1, start_at_step=0, end_at_step=10, return_with_leftover_noise="enable",
+        "KSamplerAdvanced", title="First stage: high noise", model=models[0], latent_image=cond["latent"], **stages,
+        add_noise="enable", noise_seed=1, start_at_step=0, end_at_step=at, return_with_leftover_noise="enable",
     )  # fmt: skip
     g.column()
     second = g.node(
-        "KSamplerAdvanced", title="Second stage: low noise", model=low, latent_image=first["LATENT"], **stages,
-        add_noise="disable", noise_seed=1, start_at_step=10, end_at_step=10000, return_with_leftover_noise="disable",
+        "KSamplerAdvanced", title="Second stage: low noise", model=models[1], latent_image=first["LATENT"], **stages,
+        add_noise="disable", noise_seed=1, start_at_step=at, end_at_step=10000, return_with_leftover_noise="disable",
     )  # fmt: skip
     _save(g, second["LATENT"], vae["VAE"], name, fps=16.0)
     return g
+
+
+def _wan22_stages(g, name, patch):
+    """The host's two-stage graph of Wan 2.2. patch(high, low): the nodes between the shifts and the samplers -> both MODELs."""
+    models, vae, cond, _ = _wan22_source(g)
+    return _wan22_sampled(g, name, patch(*models), vae, cond, steps=20, cfg=3.5, at=10)
+
+
+def wan22_dial():
+    g = Graph("wan22_dial", "Wan 2.2 in four steps with the motion dial")
+    g.note(
+        "## Wan 2.2 14B, four steps: ask for motion\n\nThe host's two-stage graph with its four-step LoRAs at CFG 1, which users find too calm. **Motion Dial** samples small previews through both stages, measures them, and hands both models on with the least setting that gives what `want` asks for. "
+        "Stop keeps the best so far.\n\n*Experimental*: no Wan could be run where this was made. Try: `lever` *motion slider* (the default for Wan) and *motion gain*, `preview_size` 0.5 and 1, `want` *more*. **Motion Preflight** names what else may hold the clip back.",
+        (400, 330),
+    )
+    models, vae, cond, image = _wan22_source(g, shift=5.0, loras=(WAN_LORA_HIGH, WAN_LORA_LOW))
+    run = {"steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
+    dial = g.node(
+        "CILMotionDial", model=models[0], model_low=models[1], positive=cond["positive"], negative=cond["negative"], latent=cond["latent"], vae=vae["VAE"],
+        image=image["IMAGE"], hand_over=2, seed=1, preview_size=0.5, budget=6, size=(460, 1100), **run,
+    )  # fmt: skip
+    g.node("CILPreflight", model=models[0], positive=cond["positive"], negative=cond["negative"], latent=cond["latent"], cfg=1.0, size=(460, 240))
+    g.column()
+    g.node("SaveImage", title="Dial: plot", images=dial["plot"], filename_prefix="cil/dial_plot", size=(420, 400))
+    return _wan22_sampled(g, "wan22_dial", (dial["model"], dial["model_low"]), vae, cond, steps=4, cfg=1.0, at=2)
 
 
 def wan22_early_start():
@@ -625,8 +683,8 @@ def wan21_alg_guider():
 
 
 WORKFLOWS = (
-    *(demo, demo_motion_gain, demo_explicit, demo_probe, demo_start_sweep, demo_condition, demo_other_starts),
+    *(demo, demo_dial, demo_motion_gain, demo_explicit, demo_probe, demo_start_sweep, demo_condition, demo_other_starts),
     *(svd_plain, svd_early_start, svd_motion_gain, svd_analytic_init, svd_probe, svd_train, estimate_moments),
     *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_both, dynamicrafter_wrapper_noise, videocrafter1_early_start),
-    *(wan22_early_start, wan22_motion_slider, wan21_alg, wan21_alg_guider),
+    *(wan22_early_start, wan22_motion_slider, wan22_dial, wan21_alg, wan21_alg_guider),
 )

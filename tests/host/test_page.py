@@ -215,7 +215,7 @@ def test_the_help_in_chinese(browser, host, artifacts):
 
 
 DEMOS = [path for path in WORKFLOWS if path.stem.startswith("demo")]
-SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1}
+SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1, "budget": 2}
 
 
 @pytest.mark.parametrize("path", DEMOS, ids=lambda p: p.stem)

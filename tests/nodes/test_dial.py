@@ -30,8 +30,7 @@ class Decoder:
     """A VAE that shows three channels of the latents."""
 
     def decode(self, samples):
-        frames = samples.movedim(1, -1)[..., :3] if samples.ndim == 4 else samples.movedim(1, -1)[..., :3]
-        return torch.sigmoid(frames)
+        return torch.sigmoid(samples.movedim(1, -1)[..., :3])
 
     def encode(self, pixels):
         raise NotImplementedError
@@ -202,7 +201,10 @@ def test_a_preview_of_two_stages_is_what_two_samplers_give():
         assert torch.equal(previews.sampled([g["model"], low], one, 9), two_stages(g["model"], low, g))
 
 
-@pytest.mark.parametrize("steps, hand_over, asked, expected", [(20, 10, 0, (7, 4)), (8, 4, 0, (8, 4)), (4, 2, 0, (4, 2)), (30, 1, 6, (6, 1)), (20, 19, 6, (6, 5)), (20, 0, 0, (7, 0))])
+@pytest.mark.parametrize(
+    "steps, hand_over, asked, expected",
+    [(20, 10, 0, (7, 4)), (8, 4, 0, (8, 4)), (4, 2, 0, (4, 2)), (30, 1, 6, (6, 1)), (20, 19, 6, (6, 5)), (20, 0, 0, (7, 0))],
+)
 def test_a_shorter_run_hands_over_at_the_same_share(steps, hand_over, asked, expected):
     short = previews.Run([], [], {}, 0, steps, 1.0, "euler", "simple", hand_over).shorter(asked)
     assert (short.steps, short.hand_over) == expected

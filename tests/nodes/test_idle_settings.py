@@ -13,7 +13,7 @@ from cil_pack.nodes import probe as nodes_probe
 from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
-from cil_pack.nodes.host.schedule import BY_SIGNAL
+from cil_pack.nodes.host.schedule import BY_SIGNAL, FROM_DIAL
 from cil_pack.nodes.motion import DIS, RAFT_SMALL
 from cil_pack.nodes.schedule import LAYOUTS, TruncatedSigmaSchedule
 
@@ -48,11 +48,30 @@ def test_a_start_beside_the_family_preset(notes):
     assert idle not in notes(TruncatedSigmaSchedule, **schedule, start_as="family preset", start=1.0)
 
 
-def test_start_1_as_a_sigma_is_pointed_out(notes):
-    trap = "start 1 is sigma 1 here"
-    assert trap in notes(CILEarlyStart, **early("SVD", start=1.0)) and "or 1 as a fraction" in notes(CILEarlyStart, **early("eps", start=1.0))
-    assert trap not in notes(CILEarlyStart, **early("SVD", start_as="fraction", start=1.0))
-    assert trap not in notes(CILEarlyStart, **early("flow", start=1.0))  # where sigma 1 is the ordinary start
+@pytest.mark.parametrize("start_as, message", [("sigma", "the ordinary start as a fraction only"), (FROM_DIAL, "nothing seems to be connected")])
+def test_start_1_as_a_sigma_is_refused(notes, start_as, message):
+    """The fraction's neutral value, left in the widget, is the ruin of a clip as a sigma."""
+    for kind in ("SVD", "eps"):
+        with pytest.raises(ValueError, match=message):
+            notes(CILEarlyStart, **early(kind, start_as=start_as, start=1.0))
+        with pytest.raises(ValueError, match=message):
+            notes(TruncatedSigmaSchedule, model=tiny.model(kind)[0], scheduler="karras", steps=4, layout=LAYOUTS[0], start_as=start_as, start=1.0)
+        assert "sampling will start at sigma 1.001" in notes(CILEarlyStart, **early(kind, start_as=start_as, start=1.001))
+    assert "sampling will start" in notes(CILEarlyStart, **early("SVD", start_as="fraction", start=1.0))
+    assert "refused" not in notes(CILEarlyStart, **early("flow", start_as=start_as, start=1.0))  # where sigma 1 is the ordinary start
+
+
+def test_a_start_from_the_dial_or_probe(notes):
+    """As a sigma; the ordinary start means that nothing is to be done."""
+    assert "sampling will start at sigma 5" in notes(CILEarlyStart, **early("SVD", start_as=FROM_DIAL))
+    model = tiny.model("SVD")[0]
+    out = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, FROM_DIAL, 700.0, True).args[0]
+    assert not out.wrappers and "says the ordinary start" in notes(CILEarlyStart, **early("SVD", start_as=FROM_DIAL, start=700.0))
+
+
+def test_what_cannot_act_is_said_last(notes):
+    said = notes(CILEarlyStart, **early("SVD", start_as="family preset", start=0.9))
+    assert said.split("\n")[0].startswith("sampling will start") and said.split("\n")[-1].startswith("start 0.9 is not used")
 
 
 @pytest.mark.parametrize("kind, sigma", [("SVD", 100.0), ("flow", 100 / 101), ("flow shift 8", 100 / 101), ("eps", 14.6146)])
