@@ -2,7 +2,7 @@
 // after each run would begin it anew. So new ones come with "fixed"; people can set it otherwise.
 import { app } from "../../scripts/app.js";
 
-const KEPT = ["CILPrepareClips", "CILTimeNoiseTrain", "CILEstimateMoments"];
+const KEPT = ["CILPrepareClips", "CILTimeNoiseTrain", "CILEstimateMoments", "CILMotionDial"];
 
 app.registerExtension({
     name: "cil.fixedSeeds",

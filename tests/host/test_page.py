@@ -167,7 +167,7 @@ def test_a_help_page_renders_with_its_pictures(page, artifacts):
 
 def seed_controls(page):
     """Of new nodes: what the page will do to the seed after a run."""
-    return page.evaluate("""() => Object.fromEntries(["CILPrepareClips", "CILTimeNoiseTrain", "CILEstimateMoments", "KSampler"].map(kind => {
+    return page.evaluate("""() => Object.fromEntries(["CILPrepareClips", "CILTimeNoiseTrain", "CILEstimateMoments", "CILMotionDial", "KSampler"].map(kind => {
         window.app.graph.clear();
         const node = window.LiteGraph.createNode(kind);
         window.app.graph.add(node);
@@ -175,7 +175,7 @@ def seed_controls(page):
     }))""")
 
 
-FIXED = {"CILPrepareClips": "fixed", "CILTimeNoiseTrain": "fixed", "CILEstimateMoments": "fixed", "KSampler": "randomize"}
+FIXED = {"CILPrepareClips": "fixed", "CILTimeNoiseTrain": "fixed", "CILEstimateMoments": "fixed", "CILMotionDial": "fixed", "KSampler": "randomize"}
 
 
 def test_seeds_of_work_that_is_kept_stay(page):

@@ -70,7 +70,7 @@ def test_a_start_from_the_dial_or_probe(notes):
 
 
 def test_what_cannot_act_is_said_last(notes):
-    said = notes(CILEarlyStart, **early("SVD", start_as="family preset", start=0.9))
+    said = notes(CILEarlyStart, **early("SVD", start_as=BY_SIGNAL, start=0.9))
     assert said.split("\n")[0].startswith("sampling will start") and said.split("\n")[-1].startswith("start 0.9 is not used")
 
 
