@@ -1,0 +1,148 @@
+"""Got against asked: the motion dial, the preset and the plain model on the demo: `python run.py do bench.dial`.
+
+Each held-out picture is asked for several multiples of the data's median motion. The model is told the
+usual motion bucket, whatever is asked. The dial's search and its previews are the node's own; what is read
+is the speed of the nearest true clip (demo/measure.py), and a setting whose distance to it rises by more
+than --price over the plain clip's counts as broken. The search gets the model calls of two full runs.
+Writes bench/results/dial_*.md and .png; --quick takes 3 pictures and writes nothing.
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+
+from ..cil import dial
+from ..demo import latents, measure, scenes
+from ..nodes import levers, previews
+from ..nodes.early_start import CILEarlyStart
+from . import sampling
+
+ASKED = (0.5, 1.0, 1.5, 2.0)  # of the data's median motion
+USUAL = 127  # the motion bucket that the model is told
+MEDIAN = float(scenes.speed(torch.tensor(scenes.MAX_BUCKET / 2)))  # of the data: its buckets are drawn evenly, pixels a frame
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Got:
+    """motion: over the data's median; distance: to the nearest true clip; likeness: to the picture, 1 - mean absolute difference; calls: of the model."""
+
+    motion: float
+    distance: float
+    likeness: float
+    calls: int
+    note: str = ""
+
+
+class Picture:
+    """One held-out picture: what is sampled of it at each setting, made once."""
+
+    def __init__(self, demo, scene, seed, name, full, price):
+        self.demo, self.scene, self.seed, self.price = demo, scene, seed, price
+        positive, negative, latent = demo.conditioning(scene)
+        self.full = previews.Run(positive, negative, latent, seed, full, 1.0, "euler", "karras")
+        self.short = self.full.shorter(0)
+        self.lever = levers.lever_of(name, [demo.model], 1.0)
+        self.known = {}
+
+    @torch.inference_mode()
+    def read(self, patched, run):
+        """-> (motion, distance, likeness) of one clip."""
+        sample = (previews.sampled([patched], run, self.seed) * latents.SCALE)[None]
+        speed, _, distance = measure.nearest_clip(sample, self.scene)
+        first = scenes.render(self.scene, 1)[0].movedim(1, -1)
+        return float(speed) / MEDIAN, float(distance), 1 - float((self.demo.frames(sample) - first).abs().mean())
+
+    def at(self, setting, run):
+        key = (setting, run.steps)
+        if key not in self.known:
+            self.known[key] = self.read(self.lever.models([self.demo.model], setting)[0], run)
+        return self.known[key]
+
+    def plain(self):
+        return Got(*self.at(self.lever.search.neutral, self.full), self.full.steps)
+
+    def preset(self):
+        node = CILEarlyStart.PREPARE_CLASS_CLONE(None)
+        return Got(*self.read(node.execute(self.demo.model, "family preset", 1.0, True).args[0], self.full), self.full.steps)
+
+    def dialled(self, asked):
+        """The dial's clip for an amount, its previews among the calls."""
+        goal, readings = dial.Goal(asked, TOLERANCE * asked), []
+        plain = self.at(self.lever.search.neutral, self.short)
+        while (len(readings) + 1) * self.short.steps <= 2 * self.full.steps:
+            setting = dial.next_setting(self.lever.search, readings, goal)
+            if setting is None:
+                break
+            motion, distance, _ = self.at(setting, self.short)
+            readings.append(dial.Reading(setting, motion, distance <= plain[1] + self.price))
+        answer = dial.answer(self.lever.search, readings, goal)
+        calls = len(readings) * self.short.steps + self.full.steps
+        return Got(*self.at(answer.reading.setting, self.full), calls, f"{answer.kind} {answer.reading.setting:g}")
+
+
+def row(name, asked, got):
+    """One line of the table: of all pictures, `got` a list of them."""
+    column = lambda f: sampling.pm([f(g) for g in got])
+    cells = [name, f"{asked:g}", column(lambda g: g.motion), column(lambda g: abs(g.motion - asked)), column(lambda g: g.distance), column(lambda g: g.likeness)]
+    return f"| {' | '.join([*cells, f'{sum(g.calls for g in got) / len(got):.0f}'])} |"
+
+
+def plot(series, path, title):
+    """Got against asked, mean and standard error over the pictures. series: {name: {asked: [Got]}}."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.6, 4.6), dpi=110)
+    axes.plot([0, 2.2], [0, 2.2], color="grey", lw=0.8, label="as asked")
+    for name, of in series.items():
+        found = [sampling.mean_and_error([g.motion for g in got]) for got in of.values()]
+        axes.errorbar(list(of), [m for m, _ in found], [e for _, e in found], fmt="o-", capsize=3, label=name)
+    axes.set(xlabel="asked, of the data's median motion", ylabel="got", title=title)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", action="append", help="leaking, healthy or a file; default: leaking")
+    parser.add_argument("--lever", default=levers.GAIN, choices=list(levers.MADE), help="what is turned")
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--price", type=float, default=0.1, help="by how much the distance may rise")
+    parser.add_argument("--quick", action="store_true", help="3 pictures, nothing written")
+    options = parser.parse_args(arguments)
+    count = 3 if options.quick else options.pictures
+    for checkpoint in options.checkpoint or ["leaking"]:
+        demo = sampling.Demo(checkpoint)
+        held = sampling.held_out(count, USUAL)
+        series = {"plain": {}, "preset": {}, "dial": {}}
+        for k in range(count):
+            picture = Picture(demo, held[k : k + 1], k, options.lever, sampling.STEPS, options.price)
+            fixed = {"plain": picture.plain(), "preset": picture.preset()}
+            for asked in ASKED:
+                for name, got in (*fixed.items(), ("dial", picture.dialled(asked))):
+                    series[name].setdefault(asked, []).append(got)
+            print(k, {n: [(round(g[-1].motion, 2), g[-1].note) for g in of.values()] for n, of in series.items()}, flush=True)
+        lines = ["| | asked | got | error | distance to the nearest true clip | likeness | model calls |", "|---|---|---|---|---|---|---|"]
+        lines += [row(name, asked, got) for asked in ASKED for name, of in series.items() if (got := of[asked])]
+        errors = {name: [abs(g.motion - asked) for asked, got in of.items() for g in got] for name, of in series.items()}
+        lines += ["", "Mean error over all amounts: " + ", ".join(f"{name} {sampling.pm(values)}" for name, values in errors.items()) + "."]
+        print("\n".join(lines), flush=True)
+        if options.quick:
+            continue
+        head = [
+            f"# Got against asked on the {checkpoint} demo model",
+            "",
+            f"`python run.py do bench.dial --checkpoint {checkpoint} --lever '{options.lever}' --pictures {count} --price {options.price:g}`: {count} held-out pictures, one seed each, {sampling.STEPS} Euler steps, Karras, CFG 1; the model is told motion bucket {USUAL} whatever is asked. "
+            f"Motion: speed of the nearest true clip over the data's median ({MEDIAN:g} pixels a frame). preset: Early Start's family preset. dial: {options.lever}, previews of {previews.Run([], [], {}, 0, sampling.STEPS, 1.0, '', '').shorter(0).steps} steps, at most two full runs' model calls, then the full run; all calls are counted. Mean ± standard error. A demo model on demo data, read by a tracker that knows its world.",
+            "",
+            f"![Got against asked](dial_{checkpoint}.png)",
+            "",
+        ]
+        sampling.write_result(f"dial_{checkpoint}.md", head + lines)
+        plot(series, sampling.RESULTS / f"dial_{checkpoint}.png", f"Got against asked, {checkpoint} demo model")

@@ -1,0 +1,92 @@
+"""The Motion Dial in the real page: its tiles run while it works, stop keeps the best so far, a second queue makes no preview."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cil_pack.workflows import page as page_of
+
+pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
+pytest.importorskip("cv2")
+pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
+GRAPH = Path(__file__).parents[2] / "workflows" / "demo_dial.json"
+
+LISTEN = """() => {
+    window.seen = []; window.notes = [];
+    window.app.api.addEventListener("b_preview_with_metadata", async e => {
+        const at = window.seen.push({node: String(e.detail.nodeId ?? e.detail.displayNodeId), size: e.detail.blob.size, text: ""}) - 1;
+        window.seen[at].text = (await e.detail.blob.text()).slice(-2000);
+    });
+    window.app.api.addEventListener("progress_text", e => window.notes.push([String(e.detail.nodeId), e.detail.text]));
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(host):
+    with page_of.browser() as browser:
+        tab = page_of.opened(browser, host.url, width=1600, height=1500)
+        tab.evaluate(LISTEN)
+        yield tab
+
+
+def opened(page, **widgets):
+    """demo_dial with the dial's widgets set, the view on it -> the dial's id."""
+    page.evaluate("data => window.app.loadGraphData(data)", json.loads(GRAPH.read_text(encoding="utf-8")))
+    page.wait_for_timeout(1500)
+    page.evaluate("() => { window.seen.length = 0; window.notes.length = 0; }")
+    return page.evaluate(
+        """widgets => {
+        const dial = window.app.graph._nodes.find(n => n.type === "CILMotionDial");
+        for (const w of dial.widgets) if (w.name in widgets) w.value = widgets[w.name];
+        for (const n of window.app.graph._nodes.filter(n => n.type === "KSampler")) n.widgets.find(w => w.name === "steps").value = 4;
+        const ds = window.app.canvas.ds;
+        ds.scale = 1; ds.offset[0] = 300 - dial.pos[0]; ds.offset[1] = 120 - dial.pos[1];
+        window.app.canvas.setDirty(true, true);
+        return String(dial.id);
+    }""",
+        widgets,
+    )
+
+
+def run(page):
+    page.get_by_test_id("queue-button").click()
+
+
+def finished(page, dial):
+    """Wait for the graph's end -> the dial's last note."""
+    shown = "window.app.graph._nodes.filter(n => n.type === 'SaveImage')"
+    page.wait_for_function(f"() => {shown}.every(n => n.imgs && n.imgs.length)", timeout=300_000)
+    page.wait_for_timeout(1500)
+    return page.evaluate("dial => window.notes.filter(([node]) => node === dial).at(-1)[1]", dial)
+
+
+def test_the_tiles_run_while_it_works_and_nothing_is_measured_twice(page, artifacts):
+    widgets = {"want": "times the plain clip's motion", "amount": 3.0, "budget": 4, "steps": 18, "preview_steps": 6}
+    dial = opened(page, **widgets)
+    page.problems.clear()
+    run(page)
+    page.wait_for_function("dial => window.seen.filter(s => s.node === dial).length > 25", arg=dial, timeout=300_000)
+    page.screenshot(path=artifacts / "dial_running.png")
+    page.wait_for_timeout(700)
+    page.screenshot(path=artifacts / "dial_running_later.png")
+    note = finished(page, dial)
+    page.screenshot(path=artifacts / "dial_finished.png")
+    tiles = page.evaluate("dial => window.seen.filter(s => s.node === dial).map(s => s.text)", dial)
+    assert len(set(tiles)) > 10, "the tiles stand still"
+    assert "4 previews of 6 steps" in note and note.split("\n")[0][0].isalpha()
+    assert any("to go" in text for node, text in page.evaluate("() => window.notes") if node == dial)
+    assert not [p for p in page.problems if "Content Security Policy" not in p]
+    dial = opened(page, **widgets, seconds=3)  # a changed widget, so that the host asks the node again
+    run(page)
+    assert "0 previews" in finished(page, dial) and not page.evaluate("dial => window.seen.filter(s => s.node === dial).length", dial)
+
+
+def test_stop_keeps_the_best_so_far_and_the_graph_goes_on(page, host, artifacts):
+    dial = opened(page, want="times the plain clip's motion", amount=3.0, budget=9, steps=18, preview_steps=6, seed=5)
+    run(page)
+    page.wait_for_function("dial => window.seen.filter(s => s.node === dial).length > 12", arg=dial, timeout=300_000)
+    host.request("/interrupt", {})
+    note = finished(page, dial)
+    page.screenshot(path=artifacts / "dial_stopped.png")
+    assert "Stopped" in note and "best so far" in note
