@@ -85,7 +85,14 @@ class Picture:
 def row(name, asked, got):
     """One line of the table: of all pictures, `got` a list of them."""
     column = lambda f: sampling.pm([f(g) for g in got])
-    cells = [name, f"{asked:g}", column(lambda g: g.motion), column(lambda g: abs(g.motion - asked)), column(lambda g: g.distance), column(lambda g: g.likeness)]
+    cells = [
+        name,
+        f"{asked:g}",
+        column(lambda g: g.motion),
+        column(lambda g: abs(g.motion - asked)),
+        column(lambda g: g.distance),
+        column(lambda g: g.likeness),
+    ]
     return f"| {' | '.join([*cells, f'{sum(g.calls for g in got) / len(got):.0f}'])} |"
 
 

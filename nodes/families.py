@@ -50,7 +50,8 @@ class Family:
     moments: packaged moments file; None = mean 0 and `variance`.
     variance: tr(Cov)/d of the latents where no file is packaged.
     start: the default start, (value, "fraction" or "sigma"); 1.0 is neutral.
-    evidence: where the default start comes from, in words that a note can print.
+    evidence: where the default start comes from, in words that a note can print; the first is one of
+        EVIDENCE ("vendor" is the model as its makers sample it: the ordinary start).
     image: how the image reaches the network.
     beta_m: the paper's largest level of TimeNoise, or None.
     foreign: names that another pack gives it: a configuration's class, a motion module's format.
@@ -86,9 +87,10 @@ def channels(layout, width, latent_channels):
     return found if at == width else None
 
 
+EVIDENCE = ("paper", "vendor", "measured here", "experimental")
 NEUTRAL = (1.0, "fraction")
-NO_EVIDENCE = "nobody has measured an early start for {}: the start is left alone"
-DYNAMICRAFTER_EVIDENCE = "M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)"
+NO_EVIDENCE = "vendor: nobody has measured an early start for {}: the start is left alone"
+DYNAMICRAFTER_EVIDENCE = "paper: M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)"
 
 SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
 SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
@@ -113,9 +115,9 @@ def unmeasured(key, classes, space, image=ImageInput(), experts=False):
 
 
 FAMILIES = (
-    Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured on the demo models", SVD, 100.0),
-    Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "no evidence for orbit models: the start is left alone", SV3D),
-    Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
+    Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured here: on the demo models", SVD, 100.0),
+    Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "vendor: no evidence for orbit models: the start is left alone", SV3D),
+    Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "paper: sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
     # this pack's own classes, see lvdm/model.py
     Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), DYNAMICRAFTER_EVIDENCE, DYNAMICRAFTER, 100.0),
     Family(
@@ -125,7 +127,7 @@ FAMILIES = (
         "sd.safetensors",
         0.808,
         (0.96, "fraction"),
-        "M = 0.96 T, the paper's setting for VideoCrafter1 (its image benchmark: 0.92 T)",
+        "paper: M = 0.96 T, the paper's setting for VideoCrafter1 (its image benchmark: 0.92 T)",
         VIDEOCRAFTER1,
         25.0,
     ),
@@ -179,7 +181,7 @@ FIRST_APART = {"wan21", "wan22", "hunyuan15", "cosmos"}
 def generic(latent_format):
     """The entry of a model that the table does not know."""
     name = type(latent_format).__name__
-    return Family("unknown", (), SPACES.get(name, name.lower()), None, 1.0, NEUTRAL, "a model that this pack does not know: the start is left alone")
+    return Family("unknown", (), SPACES.get(name, name.lower()), None, 1.0, NEUTRAL, "vendor: a model that this pack does not know: the start is left alone")
 
 
 def family_of(model, motion=()):

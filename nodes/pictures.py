@@ -235,26 +235,31 @@ def _wrapped(text, width):
     return textwrap.wrap(text, width)
 
 
-def sweep_plot(runs, start_as):
-    """Motion and likeness against the start, mean and standard deviation over seeds -> IMAGE; without matplotlib a note."""
+def sweep_plot(runs, start_as, start=None, broken=()):
+    """Consistent motion and likeness against the start, mean and standard deviation over seeds -> IMAGE; without matplotlib a note.
+
+    start: the one to point out; broken: starts whose points are grey.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return captioned(torch.ones(32, 768, 3), "For a plot: pip install matplotlib in ComfyUI's Python")[None]
     starts = list(dict.fromkeys(run["start"] for run in runs))
-    of = lambda name: [np.array([run[name] for run in runs if run["start"] == s]) for s in starts]
     figure = Figure(figsize=(7, 4.4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    motion = of("motion_score")
-    axes.errorbar(starts, [m.mean() for m in motion], [m.std() for m in motion], fmt="o-", color="tab:red", capsize=3)
-    axes.set_ylabel("motion score", color="tab:red")
-    axes.set_xlabel(f"start, as a {start_as}")
+    right = axes.twinx()
+    for on, name, line, colour in ((axes, "consistent", "o-", "tab:red"), (right, "likeness", "s--", "tab:blue")):
+        of = {s: np.array([run[name] for run in runs if run["start"] == s]) for s in starts}
+        on.errorbar(starts, [of[s].mean() for s in starts], [of[s].std() for s in starts], fmt=line, color=colour, capsize=3)
+        on.plot([s for s in starts if s in broken], [of[s].mean() for s in starts if s in broken], "x", color="black", ms=10)
+    axes.set_ylabel("consistent motion", color="tab:red")
+    right.set_ylabel("likeness to the image", color="tab:blue")
+    axes.set_xlabel(f"start, as a {start_as}" + (" (x: broken clips)" if broken else ""))
     if start_as == "sigma":
         axes.set_xscale("log")
-    if runs[0]["likeness"] is not None:
-        like, right = of("likeness"), axes.twinx()
-        right.errorbar(starts, [v.mean() for v in like], [v.std() for v in like], fmt="s--", color="tab:blue", capsize=3)
-        right.set_ylabel("likeness to the image", color="tab:blue")
+    if start is not None:
+        axes.axvline(start, color="tab:green", linewidth=2, linestyle="--", alpha=0.6)
+        axes.set_title(f"start {start:g}: the highest with enough steady motion", fontsize=10)
     return figure_picture(figure)
 
 

@@ -8,7 +8,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..cil import motion
+from ..cil import consistency, motion
 from . import pictures
 from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
@@ -18,10 +18,13 @@ from .host.notes import say
 from .host.sampling import Sampling
 from .host.schedule import scheduler_names, start_sigma
 from .moments import MomentsType, default_moments, idle_moments
-from .motion import CATEGORY, flow_backend, flow_input
+from .motion import CATEGORY, flow_backend, flow_input, flow_name, network_input
 from .schedule import LAYOUTS, truncated
 
 FRACTION, SIGMA = "fraction", "sigma"
+ENOUGH = 0.8  # of the most consistent motion of whole clips: the last fifth costs more than it shows
+LIKENESS_LOST = 0.03  # below the highest start's: the picture is another one
+FLICKER_GAINED, FLICKER_SLACK = 1.5, 0.003  # times the highest start's, and in units of the picture
 
 
 def parse_starts(text):
@@ -38,10 +41,39 @@ def parse_starts(text):
         raise ValueError(f"starts are numbers with commas between them ('1, 0.96, 0.92') or from:to:count ('1:0.8:5'), but '{text}' was given") from None
 
 
-def likeness(frames, image):
-    """How like the conditional image a clip stays: 1 - mean absolute difference of colours, over its frames."""
-    image = pictures.same_size(image[:1].to(frames), *frames.shape[1:3])[0]
-    return 1 - sum(float((frame[..., :3] - image).abs().mean()) for frame in frames) / len(frames)
+class Column:
+    """Means over the seeds of one start: consistent motion, likeness, flicker."""
+
+    def __init__(self, start, runs):
+        self.start, self.sigma = start, runs[0]["sigma"]
+        self.motion, self.likeness, self.flicker = (sum(run[name] for run in runs) / len(runs) for name in ("consistent", "likeness", "flicker"))
+
+    def broken(self, first):
+        """Whether its clips fall apart, held against those of the highest start."""
+        return self.likeness < first.likeness - LIKENESS_LOST or self.flicker > FLICKER_GAINED * first.flicker + FLICKER_SLACK
+
+
+def judged(runs, wanted=0.0):
+    """-> (the highest start with enough steady motion or None, how much is enough, the starts whose clips are broken).
+
+    runs: dicts with start, sigma, consistent, likeness, flicker. wanted: consistent motion; 0 = ENOUGH of the most
+    that unbroken clips show. Never the start with the highest score: broken clips score highest.
+    """
+    starts = dict.fromkeys(run["start"] for run in runs)
+    columns = sorted((Column(s, [run for run in runs if run["start"] == s]) for s in starts), key=lambda c: -c.sigma)
+    broken = [c.start for c in columns if c.broken(columns[0])]
+    whole = [c for c in columns if c.start not in broken]
+    enough = wanted or ENOUGH * max(c.motion for c in whole)
+    return next((c.start for c in whole if c.motion >= enough), None), enough, broken
+
+
+def advice(start, enough, broken, wanted):
+    """`judged` in words."""
+    if start is None:
+        first = f"no start has the {wanted:g} pixels of consistent motion that are wanted, with clips that hold together"
+    else:
+        first = f"start {start:g}: the highest with enough steady motion ({enough:.2f}{'' if wanted else f', {ENOUGH:.0%} of the most that whole clips show'})"
+    return [first, f"broken clips (likeness lost, or flicker): start {', '.join(f'{s:g}' for s in broken)}" if broken else ""]
 
 
 def check_unpatched(model):
@@ -64,13 +96,13 @@ class StartSweep(io.ComfyNode):
             node_id="CILStartSweep",
             display_name="Start Sweep (CIL)",
             category=CATEGORY,
-            description="Samples one picture from several starts and shows them side by side with their motion scores, so that the right start can be seen instead of guessed. Stopped, it shows what it has.",
+            description="Samples one picture from several starts and shows them side by side with their motion and likeness, so that the right start can be seen instead of guessed. Names the highest start with enough steady motion and marks broken clips. Stopped, it shows what it has.",
             inputs=[
                 io.Guider.Input("guider", tooltip="From CFGGuider or another guider: the model with its conditioning."),
                 io.Sampler.Input("sampler", tooltip="From KSamplerSelect."),
                 io.Latent.Input("latent", tooltip="Empty latent of the size to sample."),
                 io.Vae.Input("vae", tooltip="The model's VAE, to see and score the clips."),
-                io.Image.Input("image", optional=True, tooltip="The conditional image, for the likeness figure."),
+                io.Image.Input("image", optional=True, tooltip="The conditional image, for the likeness. Unconnected: each clip's first frame."),
                 MomentsType.Input("moments", optional=True, tooltip="Mean and variance of the data. Unconnected: those of the model's family."),
                 io.String.Input(
                     "starts",
@@ -88,18 +120,52 @@ class StartSweep(io.ComfyNode):
                 ),
                 io.Int.Input("seeds", default=1, min=1, max=64, tooltip="How many seeds: a row each in the sheet, mean and standard deviation in the plot."),
                 flow_input(),
+                io.Float.Input(
+                    "wanted",
+                    default=0.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How much consistent motion is enough, as Motion Score gives it: the highest start that has it is named. 0: four fifths of the most that whole clips show.",
+                ),
+                network_input(),
             ],
             outputs=[
-                io.Image.Output(display_name="sheet", tooltip="A column a start, a row a seed: frames from top to bottom, score and likeness below."),
-                io.Image.Output(display_name="plot", tooltip="Motion and likeness to the image against the start."),
+                io.Image.Output(
+                    display_name="sheet", tooltip="A column a start, a row a seed: frames from top to bottom, motion and likeness below. Broken columns say so."
+                ),
+                io.Image.Output(display_name="plot", tooltip="Consistent motion and likeness to the image against the start; broken starts are grey."),
                 io.String.Output(display_name="report", tooltip="All figures as JSON."),
+                io.Float.Output(
+                    display_name="start",
+                    tooltip="The highest start with enough steady motion, as start_as means it; where none has it, the highest start of all.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, guider, sampler, latent, vae, starts, start_as, analytic_init, scheduler, steps, seed, seeds, flow, image=None, moments=None):
+    def execute(
+        cls,
+        guider,
+        sampler,
+        latent,
+        vae,
+        starts,
+        start_as,
+        analytic_init,
+        scheduler,
+        steps,
+        seed,
+        seeds,
+        flow,
+        image=None,
+        moments=None,
+        wanted=0.0,
+        optical_flow=None,
+    ):
         model = guider.model_patcher
         sampling, family = Sampling.of(model), model_family(model)
         check_unpatched(model)
@@ -109,7 +175,7 @@ class StartSweep(io.ComfyNode):
         if moments is None and analytic_init:
             moments, note = default_moments(family, parts_of(samples)[0].shape[1])
             notes.append(note)
-        backend = flow_backend(flow, cls.hidden.unique_id)
+        backend = flow_backend(flow, cls.hidden.unique_id, optical_flow)
         bar = comfy.utils.ProgressBar(len(chosen) * seeds)
         runs, stopped = [], False
         try:
@@ -117,25 +183,39 @@ class StartSweep(io.ComfyNode):
                 for value, sigma in chosen:
                     of_run = (seed + i) % 2**64  # seeds have 64 bits
                     frames = cls.sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments if analytic_init else None, of_run)
-                    score = motion.motion_score(frames, backend)
-                    like = None if image is None else likeness(frames, image)
-                    run = {"start": value, "sigma": sigma, "seed": of_run, "motion_score": score, "likeness": like}
-                    runs.append({**run, "cell": cls.cell(run, frames)})  # of the clip itself nothing is kept
+                    run = {"start": value, "sigma": sigma, "seed": of_run, **cls.measured(frames, backend, image)}
+                    runs.append({**run, "picture": torch.cat(list(pictures.thumbnails(frames)))})  # of the clip itself nothing is kept
                     del frames
                     bar.update(1)
         except comfy.model_management.InterruptProcessingException:
             if not runs:
                 raise
             stopped = True
-        sheet = cls.sheet(runs, [v for v, _ in chosen])
-        plot = pictures.sweep_plot(runs, start_as)
-        figures = [{k: v for k, v in run.items() if k != "cell"} for run in runs]
-        report = {"runs": figures, "flow": flow, "analytic_init": analytic_init, "scheduler": scheduler, "steps": steps, "stopped": stopped}
-        best = max(figures, key=lambda r: r["motion_score"])
-        early_end = "stopped; " if stopped else ""
-        summary = f"{early_end}{len(runs)} clips; most motion {best['motion_score']:.1f} at start {best['start']:g}"
-        say(cls.hidden.unique_id, "\n".join(filter(None, [summary, *notes])))
-        return io.NodeOutput(sheet, plot, json.dumps(report), ui=ui.PreviewImage(sheet, cls=cls))
+        start, enough, broken = judged(runs, wanted)
+        sheet = cls.sheet(runs, [v for v, _ in chosen], broken)
+        plot = pictures.sweep_plot(runs, start_as, start, broken)
+        figures = [{k: v for k, v in run.items() if k != "picture"} for run in runs]
+        report = {
+            "runs": figures,
+            "flow": flow_name(flow, optical_flow),
+            "analytic_init": analytic_init,
+            "scheduler": scheduler,
+            "steps": steps,
+            "stopped": stopped,
+        }
+        report |= {"recommended": start, "enough": enough, "broken": broken}
+        summary = f"{'stopped; ' if stopped else ''}{len(runs)} clips"
+        say(cls.hidden.unique_id, "\n".join(filter(None, [summary, *advice(start, enough, broken, wanted), *notes])))
+        highest = max(runs, key=lambda run: run["sigma"])["start"]
+        return io.NodeOutput(sheet, plot, json.dumps(report), highest if start is None else start, ui=ui.PreviewImage(sheet, cls=cls))
+
+    @staticmethod
+    def measured(frames, backend, image):
+        """A clip's figures for the report."""
+        step = comfy.model_management.throw_exception_if_processing_interrupted
+        found = consistency.measured(frames, backend, image, between=step)
+        steady = {"consistent": sum(found.motion), "flicker": sum(found.flicker) / len(found.flicker), "likeness": found.likeness}
+        return {"motion_score": motion.motion_score(frames, backend), **steady}
 
     @staticmethod
     def sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments, seed):
@@ -150,16 +230,16 @@ class StartSweep(io.ComfyNode):
         return frames.reshape(-1, *frames.shape[-3:])
 
     @staticmethod
-    def cell(run, frames):
+    def cell(run, broken):
         """One run in the sheet: four of its frames from top to bottom, and its figures."""
-        like = "" if run["likeness"] is None else f", likeness {run['likeness']:.3f}"
-        caption = f"start {run['start']:g}, seed {run['seed']}: motion {run['motion_score']:.1f}{like}"
-        return pictures.captioned(torch.cat(list(pictures.thumbnails(frames))), caption)
+        mark = "BROKEN. " if run["start"] in broken else ""
+        caption = f"{mark}start {run['start']:g}, seed {run['seed']}: motion {run['consistent']:.1f}, likeness {run['likeness']:.3f}"
+        return pictures.captioned(run["picture"], caption)
 
-    @staticmethod
-    def sheet(runs, values):
+    @classmethod
+    def sheet(cls, runs, values, broken=()):
         """Columns are starts, rows seeds."""
-        cells = {(run["seed"], run["start"]): run["cell"] for run in runs}
+        cells = {(run["seed"], run["start"]): cls.cell(run, broken) for run in runs}
         blank = torch.ones_like(next(iter(cells.values())))
         seeds = list(dict.fromkeys(run["seed"] for run in runs))
         return pictures.grid([cells.get((s, v), blank) for s in seeds for v in values], columns=len(values))

@@ -1,5 +1,8 @@
 """TimeNoiseCondition: noise on the conditional image while sampling (Sec. 3.2, Eq. 6)."""
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,8 +18,40 @@ WRAPPER = "cil_time_noise"
 CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX = "clean", "fixed", "time-dependent", "time-dependent (median)", "constant rule", "mix"
 MODES = [CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX]
 AS_SET, GENTLE, PAPER = "as set", "gentle", "paper (fine-tuned model)"
+LTX, COGVIDEOX, H3 = "LTX: 0.15 t^2 (vendor)", "CogVideoX: 0.05 (experimental)", "MiniMax H3: mix 0.001 (vendor)"
+FIXED_MIX = "fixed mix"  # of a preset alone: one level and one noise, mixed in
 FRACTION, SHARE = "fraction of T", "sigma / largest sigma (authors' SVD)"
 GENTLE_SHARE = 0.1  # of the standard deviation of the image's latents; a cautious guess, not measured
+
+
+def noise_share(sampling, sigma: float) -> float:
+    """Noise over noise and signal: a flow's own time, and the like of it for other processes."""
+    signal, noise = sampling.process.signal(sigma), sampling.process.noise(sigma)
+    return min(noise / (signal + noise), 1.0)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A level that somebody has put in print. mode, noise, time_of: how it is made here. source: who, and what differs here."""
+
+    mode: str
+    noise: TimeNoise
+    time_of: Callable
+    source: str
+
+
+PUBLISHED = {
+    LTX: Published(
+        CONSTANT, TimeNoise(0.15, 2.0), noise_share, "vendor: LTX-Video's own condition pipeline, new noise of 0.15 t^2 at every step, t its flow's time"
+    ),
+    COGVIDEOX: Published(
+        FIXED,
+        TimeNoise(math.exp(-3)),
+        Sampling.fraction,
+        "experimental: CogVideoX was trained with noise of exp(N(-3, 0.5)) on the picture; this is its median, 0.05, and lies on the latents",
+    ),
+    H3: Published(FIXED_MIX, TimeNoise(0.001), Sampling.fraction, "vendor: MiniMax H3's own, 0.999 of the picture and 0.001 of noise for the whole run"),
+}
 
 
 class Noised:
@@ -33,7 +68,7 @@ class Noised:
 
     def at(self, sigma, time):
         level = self.level(sigma, time)
-        mixed = mix_noise if self.mode == MIX else add_noise
+        mixed = mix_noise if self.mode in (MIX, FIXED_MIX) else add_noise
 
         def change(purpose, y, shared):
             return mixed(y, level, self.eps(purpose, y, shared, sigma))
@@ -42,7 +77,7 @@ class Noised:
 
     def level(self, sigma, time):
         """beta_s at one step."""
-        if self.mode == FIXED:
+        if self.mode in (FIXED, FIXED_MIX):
             return self.noise.beta_m
         if self.mode == MEDIAN:
             return self.noise.median(time)
@@ -55,7 +90,7 @@ class Noised:
         shape = list(y.shape)
         for dim in shared:
             shape[dim] = 1
-        key = (self.seed, purpose) if self.mode == FIXED else (self.seed, purpose, sigma)
+        key = (self.seed, purpose) if self.mode in (FIXED, FIXED_MIX) else (self.seed, purpose, sigma)
         return torch.randn(shape, generator=generator_for(*key)).to(y)
 
 
@@ -104,9 +139,9 @@ class TimeNoiseCondition(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=[AS_SET, GENTLE, PAPER],
+                    options=[AS_SET, GENTLE, PAPER, *PUBLISHED],
                     default=GENTLE,
-                    tooltip="gentle: a tenth of the spread of this model's image latents, for models that were not fine-tuned (a cautious guess). paper: the paper's beta_m, for a model fine-tuned with it. as set: the level below.",
+                    tooltip="gentle (experimental): a tenth of the spread of this model's image latents, for models that were not fine-tuned. paper: the paper's beta_m, for a model fine-tuned with it. LTX (vendor): LTX-Video's own noise at inference. CogVideoX (experimental): the middle of the level it was trained with, on the latents. MiniMax H3 (vendor): its own. These three bring mode and level along; mode clean still does nothing. as set: mode and level below.",
                 ),
                 io.Float.Input(
                     "level",
@@ -161,16 +196,29 @@ class TimeNoiseCondition(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, mode, preset, level, a, seed, image_tokens, tell_model, time=FRACTION):
         family = model_family(model)
-        noise = settings(family, mode, preset, level, a)
-        text = described(family, positive, mode, noise, image_tokens, tell_model)
-        if time == SHARE and noise is not None and mode == FIXED:
-            text += "\ntime does nothing: the level is fixed"
-        say(cls.hidden.unique_id, text)
+        time_of, published = share_of_largest if time == SHARE else Sampling.fraction, PUBLISHED.get(preset)
+        if published is None:
+            noise = settings(family, mode, preset, level, a)
+        else:
+            noise = None if mode == CLEAN else published.noise
+            mode, time_of = (mode if noise is None else published.mode), published.time_of
+        text = [described(family, positive, mode, noise, image_tokens, tell_model), evidence(preset, noise)]
+        if time == SHARE and noise is not None and (published or mode == FIXED):
+            text.append("time does nothing: the preset has its own" if published else "time does nothing: the level is fixed")
+        say(cls.hidden.unique_id, "\n".join(filter(None, text)))
         if noise is None:
             return io.NodeOutput(model, positive, negative)
         run = Noised(mode, noise, seed, image_tokens, tell_model)
-        time_of = share_of_largest if time == SHARE else Sampling.fraction
         return io.NodeOutput(patched(model, WRAPPER, ConditionPatcher(family, run.at, time_of)), positive, negative)
+
+
+def evidence(preset, noise):
+    """Where a preset's level comes from: one word first."""
+    if noise is None:
+        return "the preset does nothing: mode is clean" if preset in PUBLISHED else ""
+    if preset in PUBLISHED:
+        return PUBLISHED[preset].source
+    return {GENTLE: "experimental: a cautious guess, not measured", PAPER: "paper: for a model fine-tuned with it"}.get(preset, "")
 
 
 def described(family, positive, mode, noise, image_tokens, tell_model):

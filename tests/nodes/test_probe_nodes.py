@@ -13,6 +13,7 @@ import torch
 
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import probe as nodes_probe
+from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.motion import DIS, MotionScore
 from cil_pack.nodes.probe import FROZEN, HALF_SPEED, LeakageProbe
 from cil_pack.nodes.sweep import StartSweep, parse_starts
@@ -270,15 +271,40 @@ def sweep(demo, clip, **changes):
         "flow": DIS,
         "image": clip[:1],
     }
-    sheet, plot, report = run(StartSweep, **(given | changes))
+    sheet, plot, report, _ = run(StartSweep, **(given | changes))
     return sheet, plot, json.loads(report)
 
 
 def test_a_sweep(demos, clip):
     sheet, plot, report = sweep(demos["healthy"], clip)
     assert [(r["start"], r["seed"]) for r in report["runs"]] == [(700, 0), (50, 0), (700, 1), (50, 1)]
-    assert all(0 < r["likeness"] < 1 and r["motion_score"] > 0 for r in report["runs"])
+    assert all(0 < r["likeness"] < 1 and r["motion_score"] > 0 and r["consistent"] >= 0 for r in report["runs"])
     assert sheet.shape[0] == plot.shape[0] == 1 and not report["stopped"]
+
+
+def column(start, *figures):
+    return [{"start": start, "sigma": 700 * start, "consistent": c, "likeness": like, "flicker": f, "motion_score": c + 100 * f} for c, like, f in figures]
+
+
+STARTS_OF = [*column(1, (2, 0.95, 0.01), (4, 0.95, 0.01)), *column(0.9, (9, 0.95, 0.01)), *column(0.8, (10, 0.94, 0.011)), *column(0.7, (11, 0.94, 0.012))]
+BROKEN = [*column(0.6, (30, 0.90, 0.012)), *column(0.5, (5, 0.95, 0.05))]
+
+
+@pytest.mark.parametrize(
+    "runs, wanted, start, broken",
+    [
+        (STARTS_OF, 0, 0.9, []),  # 9 of the 11 at the most: not the maximum
+        (STARTS_OF + BROKEN, 0, 0.9, [0.6, 0.5]),  # the most motion of all, and the most flicker, are broken clips
+        (STARTS_OF[::-1], 9.5, 0.8, []),
+        (STARTS_OF + BROKEN, 20, None, [0.6, 0.5]),
+        (STARTS_OF[:2], 0, 1, []),
+    ],
+)
+def test_a_sweep_names_the_highest_start_with_enough_steady_motion(runs, wanted, start, broken):
+    found, _, marked = nodes_sweep.judged(runs, wanted)
+    assert (found, marked) == (start, broken)
+    words = nodes_sweep.advice(found, 1.0, marked, wanted)
+    assert ("no start" in words[0]) == (start is None) and bool(words[1]) == bool(broken)
 
 
 def test_a_sweeps_clip_is_the_one_that_the_graph_samples(demos, clip):

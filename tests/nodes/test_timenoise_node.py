@@ -1,5 +1,6 @@
 """TimeNoiseCondition: what the network of every family sees, channel by channel and frame by frame."""
 
+import math
 from types import SimpleNamespace
 
 import lvdm_tiny
@@ -14,11 +15,14 @@ from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.timenoise import (
     AS_SET,
     CLEAN,
+    COGVIDEOX,
     CONSTANT,
     DRAWN,
     FIXED,
     FRACTION,
     GENTLE,
+    H3,
+    LTX,
     MEDIAN,
     MIX,
     PAPER,
@@ -283,6 +287,31 @@ def test_presets(models, said):
         assert f"level {level:g} on" in said[-1]
     with pytest.raises(ValueError, match="no TimeNoise setting for Wan: choose 'gentle'"):
         noised(*models("Wan 2.1 I2V")[:3], FIXED, PAPER)
+
+
+@pytest.mark.parametrize("preset", [LTX, COGVIDEOX, H3])
+@pytest.mark.parametrize("name", ["SVD", "Wan 2.1 I2V", "LTXV"])
+def test_published_levels_to_the_number(models, said, name, preset):
+    """Against the formula by hand: LTX's time is a flow's sigma; for others noise over noise and signal."""
+    model, positive, negative, latent = models(name)
+    out, _, _ = noised(model, positive, negative, DRAWN, preset, tell=False)
+    assert said[-1].splitlines()[1].startswith(preset.split("(")[1].rstrip(")"))
+    _, plain = sample(model, positive, negative, latent, steps=1)
+    _, seen = sample(out, positive, negative, latent, steps=1)
+    key, channels, frames = PLACES[name]
+    before, after = (cut(s.of(key, 0), channels, frames) for s in (plain, seen))
+    sigma = Sampling.of(model).sigma_max
+    time = sigma / (1 + sigma) if name == "SVD" else sigma
+    eps = eps_of(name, whole(name, plain.of(key, 0)), sigma=float(sigma) if preset == LTX else None).expand_as(whole(name, plain.of(key, 0)))
+    eps = eps[frames] if plain.of(key, 0).ndim == 4 else eps[..., frames, :, :]
+    expected = {LTX: before + 0.15 * time**2 * eps, COGVIDEOX: before + math.exp(-3) * eps, H3: 0.999 * before + 0.001 * eps}[preset]
+    assert torch.allclose(after, expected, atol=2e-5) and not torch.equal(after, before)
+
+
+def test_a_published_level_and_the_mode_clean(models, said):
+    model, positive, negative, _ = models("Wan 2.1 I2V")
+    assert noised(model, positive, negative, CLEAN, LTX)[0] is model
+    assert said[-1] == "the image stays clean\nthe preset does nothing: mode is clean"
 
 
 def test_settings_that_cannot_act_say_so(models, said):
