@@ -59,7 +59,7 @@ class Lever:
         """A setting in the words of its node."""
         turned = self.turned(setting)
         name, value = next(iter(turned.widgets.items())) if self.name != START else ("start", turned.widgets["start"])
-        return "off" if setting == self.search.neutral else f"{name} {value:g}" if self.name != START else f"start sigma {value:g}"
+        return "plain" if setting == self.search.neutral else f"{name} {value:g}" if self.name != START else f"start sigma {value:g}"
 
 
 NODES = {node.define_schema().node_id: node for node in (CILMotionGain, CILEarlyStart, MotionSliderNode, AdaptiveLowPass)}

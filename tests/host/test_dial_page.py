@@ -13,7 +13,8 @@ pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests
 GRAPH = Path(__file__).parents[2] / "workflows" / "demo_dial.json"
 
 LISTEN = """() => {
-    window.seen = []; window.notes = [];
+    window.seen = []; window.notes = []; window.ended = 0;
+    for (const end of ["execution_success", "execution_error", "execution_interrupted"]) window.app.api.addEventListener(end, () => window.ended++);
     window.app.api.addEventListener("b_preview_with_metadata", async e => {
         const at = window.seen.push({node: String(e.detail.nodeId ?? e.detail.displayNodeId), size: e.detail.blob.size, text: ""}) - 1;
         window.seen[at].text = (await e.detail.blob.text()).slice(-2000);
@@ -34,7 +35,7 @@ def opened(page, **widgets):
     """demo_dial with the dial's widgets set, the view on it -> the dial's id."""
     page.evaluate("data => window.app.loadGraphData(data)", json.loads(GRAPH.read_text(encoding="utf-8")))
     page.wait_for_timeout(1500)
-    page.evaluate("() => { window.seen.length = 0; window.notes.length = 0; }")
+    page.evaluate("() => { window.seen.length = window.notes.length = window.ended = 0; }")
     return page.evaluate(
         """widgets => {
         const dial = window.app.graph._nodes.find(n => n.type === "CILMotionDial");
@@ -55,8 +56,7 @@ def run(page):
 
 def finished(page, dial):
     """Wait for the graph's end -> the dial's last note."""
-    shown = "window.app.graph._nodes.filter(n => n.type === 'SaveImage')"
-    page.wait_for_function(f"() => {shown}.every(n => n.imgs && n.imgs.length)", timeout=300_000)
+    page.wait_for_function("() => window.ended", timeout=300_000)
     page.wait_for_timeout(1500)
     return page.evaluate("dial => window.notes.filter(([node]) => node === dial).at(-1)[1]", dial)
 
@@ -74,6 +74,8 @@ def test_the_tiles_run_while_it_works_and_nothing_is_measured_twice(page, artifa
     page.screenshot(path=artifacts / "dial_finished.png")
     tiles = page.evaluate("dial => window.seen.filter(s => s.node === dial).map(s => s.text)", dial)
     assert len(set(tiles)) > 10, "the tiles stand still"
+    shown = page.evaluate("dial => (window.app.graph.getNodeById(Number(dial)).images || []).map(i => i.filename)", dial)
+    assert len(shown) == 1 and shown[0].endswith(".webp")  # its own picture, which moves
     assert "4 previews of 6 steps" in note and note.split("\n")[0][0].isalpha()
     assert any("to go" in text for node, text in page.evaluate("() => window.notes") if node == dial)
     assert not [p for p in page.problems if "Content Security Policy" not in p]
@@ -85,7 +87,7 @@ def test_the_tiles_run_while_it_works_and_nothing_is_measured_twice(page, artifa
 def test_stop_keeps_the_best_so_far_and_the_graph_goes_on(page, host, artifacts):
     dial = opened(page, want="times the plain clip's motion", amount=3.0, budget=9, steps=18, preview_steps=6, seed=5)
     run(page)
-    page.wait_for_function("dial => window.seen.filter(s => s.node === dial).length > 12", arg=dial, timeout=300_000)
+    page.wait_for_function("dial => window.notes.some(([node, text]) => node === dial && text.startsWith('preview 3'))", arg=dial, timeout=300_000)
     host.request("/interrupt", {})
     note = finished(page, dial)
     page.screenshot(path=artifacts / "dial_stopped.png")
