@@ -22,9 +22,10 @@ from . import (
     training,
 )
 from .host.inputs import checked
+from .host.notes import kept
 
 NODES = [
-    checked(node)
+    kept(checked(node))
     for module in (
         early_start,
         motion_gain,

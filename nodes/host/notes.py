@@ -1,11 +1,31 @@
-"""Notes to the artist: in the node, and in the log."""
+"""Notes to the artist: in the node, where nodes/web/notes.js keeps them, in the log, and in the history for whoever has no page.
 
+A node that has said something gives it as the output `text` of its history entry. What it says
+later, while a sampler runs, stands there as `text_at_sampling`: {id of the job: text}.
+"""
+
+import functools
 import logging
-import re
 import sys
 
 log = logging.getLogger("cil")
 LONGEST = 4000  # characters of a note
+
+
+class NodeId(str):
+    """A node's id that carries what was said to it: `text` while the node runs, `later` afterwards."""
+
+    def __init__(self, node_id):
+        self.running, self.text, self.later = True, None, {}
+
+    def note(self, text, job):
+        if self.running:
+            self.text = text
+        else:
+            self.later[job] = text
+
+    def __deepcopy__(self, memo):
+        return self  # a copied model goes on telling the same node
 
 
 def loggable(text):
@@ -14,21 +34,53 @@ def loggable(text):
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def harmless(text):
-    """A text as the page may be given it, which puts it into HTML: shown as it is, with no tag, attribute or link in it.
-
-    Beside HTML's own characters the page gives a meaning to [[label|address]], to __LNK0__ and to addresses.
-    """
-    return re.sub(r"[&<>\"'`\[\]|_]|:(?=//)|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text, flags=re.IGNORECASE)
-
-
 def say(node_id, text):
-    """Show a note in the node and in the log. Never raises: a note must not stop a run."""
+    """Show a note in the node, in the log and in the history. Never raises: a note must not stop a run.
+
+    The note of a node is the last thing it said. The page gets it as text, never as HTML.
+    """
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     log.info(loggable(text))
+    job, workflow = running_job()
+    if isinstance(node_id, NodeId):
+        node_id.note(text, job)
     try:
         from server import PromptServer
 
-        PromptServer.instance.send_progress_text(harmless(text), node_id)
-    except (ImportError, AttributeError, TypeError):  # no page, or an older host
+        server = PromptServer.instance
+        server.send_sync("cil.note", {"node": str(node_id), "text": text, "prompt_id": job, "workflow": workflow}, server.client_id)
+    except (ImportError, AttributeError, TypeError):  # no page
         pass
+
+
+def running_job():
+    """-> (id of the job that runs, id of the graph that its page had open), each "" where the host does not say."""
+    try:
+        from server import PromptServer
+
+        (_, job, _, extra, *_), *_ = PromptServer.instance.prompt_queue.get_current_queue_volatile()[0]
+        return str(job), str(((extra.get("extra_pnginfo") or {}).get("workflow") or {}).get("id") or "")
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return "", ""
+
+
+def kept(node):
+    """The node class itself, what it says going into its history entry."""
+    execute = node.execute.__func__
+
+    @functools.wraps(execute)
+    def telling(cls, *args, **kwargs):
+        if not getattr(cls.hidden, "unique_id", None):
+            return execute(cls, *args, **kwargs)
+        told = cls.hidden.unique_id = NodeId(cls.hidden.unique_id)
+        try:
+            result = execute(cls, *args, **kwargs)
+        finally:
+            told.running = False
+        shown = result.ui.as_dict() if hasattr(result.ui, "as_dict") else dict(result.ui or {})
+        # the host looks for the same keys in each run of a node over a list
+        result.ui = {"text": [told.text] if told.text else [], **shown, "text_at_sampling": [told.later]}
+        return result
+
+    node.execute = classmethod(telling)
+    return node

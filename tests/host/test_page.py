@@ -214,6 +214,63 @@ def test_the_help_in_chinese(browser, host, artifacts):
     in_chinese(browser, host, artifacts / "chinese.png")
 
 
+def notes(page, kind):
+    """The notes that the open graph's nodes of a kind show, each in its read-only field."""
+    return page.evaluate(
+        "kind => window.app.graph._nodes.filter(n => n.type === kind).flatMap(n => (n.widgets || []).filter(w => w.name === 'note').map(w => String(w.value)))",
+        kind,
+    )
+
+
+def notes_stay(browser, url, artifacts, name):
+    """Run the demo in a page: the notes of its nodes before and after the job's end, saved, opened again, and in what is queued."""
+    tab = page_of.opened(browser, url)
+    open_workflow(tab, WORKFLOWS[0].parent / "demo.json")
+    tab.evaluate("""short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""", SHORT)
+    queued = "async () => Object.values((await window.app.graphToPrompt()).output).find(n => n.class_type === 'CILEarlyStart')"
+    asked = tab.evaluate(queued)
+    tab.evaluate("""() => { window.seen = null; window.app.api.addEventListener("executing", e => {
+        if (!window.seen && e.detail !== null) window.seen = window.app.graph._nodes.flatMap(n => (n.widgets || []).filter(w => w.name === "note").map(w => w.value));
+        if (window.seen && !window.seen.length) window.seen = null;
+    }); window.over = false; window.app.api.addEventListener("execution_success", () => { window.over = true; }); }""")
+    tab.get_by_test_id("queue-button").click()
+    tab.wait_for_function("() => window.seen || window.over", timeout=300_000)
+    tab.keyboard.press(".")
+    tab.screenshot(path=artifacts / f"note_{name}_1_running.png")
+    tab.wait_for_function("() => window.over", timeout=300_000)
+    tab.wait_for_timeout(3000)
+    tab.screenshot(path=artifacts / f"note_{name}_2_after.png")
+    after = notes(tab, "CILEarlyStart")
+    saved = tab.evaluate("() => window.app.graph.serialize()")
+    assert tab.evaluate(queued) == asked  # nothing is sent, so nothing is made anew
+    tab.wait_for_timeout(2000)  # the page writes its draft a moment after a change
+    tab.reload()
+    tab.wait_for_function("window.app && window.app.graph && window.app.graph._nodes && window.app.graph._nodes.length", timeout=120_000)
+    tab.wait_for_timeout(4000)
+    reloaded = notes(tab, "CILEarlyStart")
+    tab.keyboard.press(".")
+    tab.wait_for_timeout(800)
+    tab.screenshot(path=artifacts / f"note_{name}_3_reloaded.png")
+    tab.evaluate("async saved => { window.app.graph.clear(); await window.app.loadGraphData(saved); }", saved)
+    opened = notes(tab, "CILEarlyStart")
+    values = tab.evaluate(
+        "() => window.app.graph._nodes.map(n => [n.type, (n.widgets || []).filter(w => w.name !== 'note' && w.serialize !== false).map(w => w.value)])"
+    )
+    tab.close()
+    assert len(after) == 1 and "starts at sigma" in after[0]
+    assert reloaded == opened == after
+    early = next(n for n in saved["nodes"] if n["type"] == "CILEarlyStart")
+    assert early["widgets_values"] == next(v for kind, v in values if kind == "CILEarlyStart")
+    return after[0]
+
+
+def test_notes_stay(browser, host, artifacts):
+    note = notes_stay(browser, host.url, artifacts, "page")
+    ((prompt_id, entry),) = host.get("/history?max_items=1").items()
+    early = next(id for id, node in entry["prompt"][2].items() if node["class_type"] == "CILEarlyStart")
+    assert entry["outputs"][early]["text_at_sampling"] == [{prompt_id: note}]
+
+
 DEMOS = [path for path in WORKFLOWS if path.stem.startswith("demo")]
 SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1, "budget": 2}
 
@@ -228,7 +285,7 @@ def test_a_demo_runs_from_the_page(page, path, artifacts):
     page.wait_for_function(f"() => {previews}.length && {previews}.every(n => n.imgs && n.imgs.length)", timeout=300_000)
     page.wait_for_timeout(1500)
     page.screenshot(path=artifacts / f"{path.stem}_finished.png")
-    texts = page.evaluate("() => window.app.graph._nodes.filter(n => n.type === 'CILEarlyStart').flatMap(n => (n.widgets || []).map(w => String(w.value)))")
+    texts = list(notes(page, "CILEarlyStart"))
     early = "CILEarlyStart" in path.read_text(encoding="utf-8")
     assert any("starts at sigma" in t for t in texts) == early, texts
 
@@ -267,6 +324,10 @@ def test_every_workflow_opens_whole_in_a_newer_page(browser, newer_host, artifac
         assert_whole(page, path.stem)
     page.screenshot(path=artifacts / "newer_page.png")
     page.close()
+
+
+def test_notes_stay_in_a_newer_page(browser, newer_host, artifacts):
+    notes_stay(browser, newer_host.url, artifacts, "newer_page")
 
 
 def test_seeds_of_work_that_is_kept_stay_in_a_newer_page(browser, newer_host):

@@ -9,7 +9,6 @@ import pytest
 from interface import ours
 from listener import listening
 
-from cil_pack.nodes.host.notes import harmless
 from cil_pack.workflows import page as page_of
 
 pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
@@ -199,33 +198,74 @@ def page(host):
         yield page_of.opened(browser, host.url)
 
 
-def shown(page, kind, text):
-    """The note that a node of this kind shows after `text` was sent for it by the server's own way."""
+def shown(page, kind, text, way):
+    """What a node of this kind shows of a note: sent as the server sends it, in a saved graph, or with the node's results."""
     return page.evaluate(
-        """async ([kind, text]) => {
+        """async ([kind, text, way]) => {
         window.ran = 0;
         window.app.graph.clear();
         const node = window.LiteGraph.createNode(kind);
         window.app.graph.add(node);
         window.app.canvas.ds.reset();
-        window.app.api.dispatchCustomEvent("progress_text", {nodeId: String(node.id), text});
-        for (let i = 0; i < 200 && !document.querySelector(".dom-widget span"); i++) await new Promise(done => setTimeout(done, 100));
+        if (way === "event") window.app.api.dispatchCustomEvent("cil.note", {node: String(node.id), text, prompt_id: "", workflow: ""});
+        if (way === "results") window.app.api.dispatchCustomEvent("executed", {node: String(node.id), output: {text: [text]}, prompt_id: ""});
+        if (way === "graph") {
+            const saved = window.app.graph.serialize();
+            saved.nodes[0].properties.cil_note = text;
+            await window.app.loadGraphData(saved);
+        }
+        const field = () => [...document.querySelectorAll("textarea")].find(e => e.readOnly);
+        for (let i = 0; i < 100 && !field(); i++) await new Promise(done => setTimeout(done, 100));
         await new Promise(done => setTimeout(done, 500));
         for (const e of document.querySelectorAll(".dom-widget *")) { e.dispatchEvent(new MouseEvent("mouseover", {bubbles: true})); e.dispatchEvent(new Event("error")); }
         await new Promise(done => setTimeout(done, 200));
-        return {ran: window.ran, text: document.querySelector(".dom-widget span")?.textContent, tags: [...document.querySelectorAll(".dom-widget span *")].map(e => e.tagName)};
+        return {ran: window.ran, text: field()?.value, tags: [...document.querySelectorAll(".dom-widget")].flatMap(e => [...e.querySelectorAll("img, svg, script, a, iframe, b")]).map(e => e.tagName)};
     }""",
-        [kind, text],
+        [kind, text, way],
     )
 
 
 @needs_page
+@pytest.mark.parametrize("way", ["event", "results", "graph"])
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_note_is_shown_as_it_is_and_runs_nothing(page, payload):
-    assert shown(page, "CILEarlyStart", harmless(payload)) == {"ran": 0, "text": payload, "tags": []}
+def test_a_note_is_shown_as_it_is_and_runs_nothing(page, payload, way):
+    assert shown(page, "CILEarlyStart", payload, way) == {"ran": 0, "text": payload, "tags": []}
+
+
+@needs_page
+@pytest.mark.parametrize("note", [{"a": 1}, ["x"], 3, None, ""])
+def test_a_note_that_is_no_text_is_none(page, note):
+    seen = page.evaluate(
+        """async note => {
+        window.app.graph.clear();
+        window.app.graph.add(window.LiteGraph.createNode("CILEarlyStart"));
+        const saved = window.app.graph.serialize();
+        saved.nodes[0].properties.cil_note = note;
+        await window.app.loadGraphData(saved);
+        return window.app.graph._nodes[0].widgets.map(w => w.name);
+    }""",
+        note,
+    )
+    assert "note" not in seen
 
 
 @needs_page
 def test_the_page_would_run_it(page):
-    """Unescaped the first payload runs: the test above can fail."""
-    assert shown(page, "CILEarlyStart", PAYLOADS[0])["ran"] == 1
+    """As the host's own progress text the first payload runs: the test above can fail."""
+    ran = page.evaluate(
+        """async text => {
+        window.ran = 0;
+        window.app.graph.clear();
+        const node = window.LiteGraph.createNode("KSampler");
+        window.app.graph.add(node);
+        window.app.canvas.ds.reset();
+        window.app.api.dispatchCustomEvent("progress_text", {nodeId: String(node.id), text});
+        for (let i = 0; i < 100 && !window.ran; i++) {
+            for (const e of document.querySelectorAll(".dom-widget *")) e.dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));
+            await new Promise(done => setTimeout(done, 100));
+        }
+        return window.ran;
+    }""",
+        PAYLOADS[0],
+    )
+    assert ran
