@@ -1,6 +1,7 @@
 """Moments files of the paper's authors, and the safetensors that others made of them."""
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ VARIANCE_KEYS = ("Tr_Cov_d", "trCov_d")
 CHANNELS = 4  # all of them are of Stable Diffusion latents
 
 
-def looks_like(tensors):
+def looks_like(tensors: Iterable[str]) -> bool:
     """Whether a file's names are those of the authors."""
     return any(k in tensors for k in MEAN_KEYS) and any(k in tensors for k in VARIANCE_KEYS)
 
@@ -37,7 +38,7 @@ def _tensors(path):
         raise ValueError(f"{path.name} cannot be read as a PyTorch file: {error or type(error).__name__}") from None
 
 
-def load(path):
+def load(path: str | Path) -> Moments:
     """-> Moments in the space "sd". Raises ValueError for anything that is not such a file."""
     path = Path(path)
     tensors = _tensors(path)
