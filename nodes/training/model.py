@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...cil import processes, training
 from ..fingerprint import of_weights
+from ..host.rope import give_rope_a_backward
 from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
 from .conditions import adapter_of
@@ -210,6 +211,8 @@ def gradients():
     """Out of the host's inference mode, and into its mode for training where it has one (0.28 and later)."""
     management = comfy.model_management
     before = getattr(management, "in_training", None)
+    if before is None:
+        give_rope_a_backward()
     try:
         if before is not None:
             management.in_training = True
