@@ -155,7 +155,8 @@ def sentence(answer, goal, plain, lever, stopped):
     if answer.kind == dial.FOUND:
         return f"{end}{lever.told(got.setting)} gives motion {got.amount:.3g}{times}{asked}."
     if answer.kind == dial.NEAREST:
-        return f"{end}{lever.told(got.setting)} comes nearest: motion {got.amount:.3g}{times}{asked}; {answer.reason}."
+        why = "" if stopped else f"; {answer.reason}"
+        return f"{end}{lever.told(got.setting)} comes nearest: motion {got.amount:.3g}{times}{asked}{why}."
     return f"{end}Cannot{asked.replace(', asked', ': motion')} is asked, and {answer.reason}. The model stays as it is."
 
 
