@@ -23,8 +23,10 @@ from .schedule import LAYOUTS, truncated
 
 FRACTION, SIGMA = "fraction", "sigma"
 ENOUGH = 0.8  # of the most consistent motion of whole clips: the last fifth costs more than it shows
-LIKENESS_LOST = 0.03  # below the highest start's: the picture is another one
-FLICKER_GAINED, FLICKER_SLACK = 1.5, 0.003  # times the highest start's, and in units of the picture
+WORSE, SLACK = (
+    1.5,
+    0.003,
+)  # broken: times the highest start's, and in units of the picture; between the demo models' clips that are whole and those that are not
 
 
 def parse_starts(text):
@@ -50,7 +52,8 @@ class Column:
 
     def broken(self, first):
         """Whether its clips fall apart, held against those of the highest start."""
-        return self.likeness < first.likeness - LIKENESS_LOST or self.flicker > FLICKER_GAINED * first.flicker + FLICKER_SLACK
+        worse = lambda ours, theirs: ours > WORSE * theirs + SLACK
+        return worse(1 - self.likeness, 1 - first.likeness) or worse(self.flicker, first.flicker)
 
 
 def judged(runs, wanted=0.0):
