@@ -1,12 +1,14 @@
 """Fine-tuning an image-to-video model: plainly (the paper's naive tuning), or with TimeNoise (Alg. 2, App. D)."""
 
 from .dataset import (
+    TOKENS,
     Clip,
     Example,
     batch_of,
     clip_of,
     example,
     generator,
+    noise_on_tokens,
     noised,
     prefetched,
     unit_noise,
@@ -18,7 +20,7 @@ from .recipe import Recipe
 from .trainer import Diverged, SaveClock, Training
 
 __all__ = [
-    "EVERY_SIGMA", "Clip", "Diverged", "Example", "Objective", "Recipe", "SaveClock", "Training", "batch_of", "clip_of", "denoising_loss",
-    "edm_weight", "eps_weight", "example", "generator", "lognormal_sigma", "noised", "prefetched", "uniform_time", "uniform_timestep", "unit_noise",
+    "EVERY_SIGMA", "TOKENS", "Clip", "Diverged", "Example", "Objective", "Recipe", "SaveClock", "Training", "batch_of", "clip_of", "denoising_loss",
+    "edm_weight", "eps_weight", "example", "generator", "lognormal_sigma", "noise_on_tokens", "noised", "prefetched", "uniform_time", "uniform_timestep", "unit_noise",
     "velocity_weight", "within", "without_condition",
 ]  # fmt: skip

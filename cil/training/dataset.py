@@ -38,12 +38,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is shown to the model: noise, its sigma, and the condition with its level."""
+    """A clip as it is shown to the model: noise, its sigma, and the condition with its level.
+
+    token_seed: of TimeNoise's noise on tokens that the network makes of `embed` itself, see `noise_on_tokens`; None = none.
+    """
 
     clip: Clip
     eps: torch.Tensor
     sigma: float
     level: float = 0.0
+    token_seed: int | None = None
 
 
 def generator(*numbers):
@@ -71,6 +75,22 @@ def noised(clip, fields, level, g):
     return replace(clip, **{f: timenoise.add_noise(getattr(clip, f), level, unit_noise(getattr(clip, f), g)) for f in fields})
 
 
+TOKENS = "tokens"  # among an Objective's `noised`: what the network's own resampler makes of `embed`, which no Clip holds
+
+
+def noise_on_tokens(examples: list[Example], tokens: torch.Tensor) -> torch.Tensor:
+    """TimeNoise on a resampler's output, which cross-attention sees: [n, queries, d], one noise for each example's clip.
+
+    As the authors train it; on the resampler's input a LayerNorm would bound any level.
+    """
+    return torch.stack(
+        [
+            y if e.token_seed is None else timenoise.add_noise(y, e.level, torch.randn(y.shape, generator=generator(e.token_seed)).to(y))
+            for e, y in zip(examples, tokens, strict=True)
+        ]
+    )
+
+
 def without_condition(clip):
     """The clip as the unconditional branch sees it."""
     if clip.dropped is not None:
@@ -88,12 +108,14 @@ def example(recipe, objective, clips, number):
     clip = clips[clip_of(recipe.seed, number, len(clips))]
     sigma = objective.draw_sigma(g)
     dropped = float(torch.rand((), generator=g)) < recipe.dropout
-    eps, level = torch.randn(clip.latents.shape, generator=g), 0.0
+    eps, level, token_seed = torch.randn(clip.latents.shape, generator=g), 0.0, None
     if recipe.noise is not None:
         t = torch.tensor(objective.fraction(sigma), dtype=torch.float64)
         level = float(recipe.noise.sample(t, g))
-        clip = noised(clip, objective.noised, level, g)
-    return Example(without_condition(clip) if dropped else clip, eps, sigma, level)
+        clip = noised(clip, [field for field in objective.noised if field != TOKENS], level, g)
+        if TOKENS in objective.noised and not dropped:
+            token_seed = int(torch.randint(2**63 - 1, (), generator=g))
+    return Example(without_condition(clip) if dropped else clip, eps, sigma, level, token_seed)
 
 
 def batch_of(recipe, objective, clips, step, part=0, rank=0, world=1):

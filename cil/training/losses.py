@@ -35,7 +35,8 @@ class Objective:
 
     process: its forward process; weight(sigma) of ||D - x_0||^2; draw_sigma(generator): the
     levels to train; fraction(sigma): t of TimeNoise, a fraction of T in [0, 1]; noised: the
-    fields of a Clip on which TimeNoise acts.
+    fields of a Clip on which TimeNoise acts, and TOKENS where it acts on what the network makes
+    of the image encoder's output.
     """
 
     process: ForwardProcess

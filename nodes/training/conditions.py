@@ -11,7 +11,7 @@ import comfy.clip_vision
 import comfy.model_base
 import torch
 
-from ...cil.training import Example
+from ...cil.training import TOKENS, Example
 from ..lvdm.model import LVDM as LVDMModel
 from ..lvdm.model import VideoCrafter1
 
@@ -48,7 +48,7 @@ class ConditionAdapter:
         """Raise ValueError unless the model can have clips of so many frames."""
 
     def noised(self, tokens: bool) -> tuple[str, ...]:
-        """The fields of a Clip on which TimeNoise acts. tokens: the image encoder's output too."""
+        """The fields of a Clip on which TimeNoise acts, or TOKENS. tokens: on the image tokens too."""
         if tokens and not self.vision:
             raise ValueError("TimeNoise was asked for on the image tokens, but this model has none: switch image_tokens off")
         return ("image", "embed") if tokens else ("image",)
@@ -98,7 +98,9 @@ class LVDM(ConditionAdapter):
         return isinstance(base, LVDMModel)
 
     def noised(self, tokens: bool) -> tuple[str, ...]:
-        return ("embed",) if isinstance(self.base, VideoCrafter1) else super().noised(tokens)
+        if isinstance(self.base, VideoCrafter1):
+            return (TOKENS,)
+        return ("image", TOKENS) if tokens else ("image",)
 
     def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
         image = self.base.process_latent_in(encoders.vae.encode(pixels[:1]))[0]  # [C, h, w]

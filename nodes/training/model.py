@@ -23,6 +23,7 @@ from ..fingerprint import of_weights
 from ..host.rope import give_rope_a_backward
 from ..host.sampling import Sampling
 from ..lvdm.sampling import RescaledV
+from ..lvdm.unet import CHANGE_OF_TOKENS
 from .conditions import adapter_of
 
 # of comfy.ldm.modules.attention; SageAttention and FlashAttention's inference kernels have no backward pass
@@ -35,7 +36,7 @@ def objective(model, P_mean: float, P_std: float, tail: float = 0.0, noised: tup
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
     P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
-    noised: the fields of a Clip on which TimeNoise acts; sigmas: (least, largest) that are trained.
+    noised: where TimeNoise acts, as a ConditionAdapter says it; sigmas: (least, largest) that are trained.
     """
     sampling = Sampling.of(model)
     host, process, kinds = sampling.host, sampling.process, comfy.model_sampling
@@ -80,14 +81,16 @@ class Denoiser:
         sigma = sigma.repeat_interleave(rows)  # [n T] or [n]
         each = [self._conditions(e, flat[:rows]) for e in examples]
         if all(cond.can_concat(other[name]) for other in each[1:] for name, cond in each[0].items()):
-            out = self._apply(flat, sigma, {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()})
+            out = self._apply(flat, sigma, {name: cond.concat([other[name] for other in each[1:]]) for name, cond in each[0].items()}, examples)
         else:  # texts of lengths that the host does not put together either
-            parts = zip(flat.split(rows), sigma.split(rows), each)
-            out = torch.cat([self._apply(part, s, {name: cond.cond for name, cond in own.items()}) for part, s, own in parts])
+            parts = zip(flat.split(rows), sigma.split(rows), each, examples)
+            out = torch.cat([self._apply(part, s, {name: cond.cond for name, cond in own.items()}, [e]) for part, s, own, e in parts])
         return out.unflatten(0, (n, frames)).movedim(1, 2) if batched else out
 
-    def _apply(self, x, sigma, conditions):
+    def _apply(self, x, sigma, conditions, examples):
         options = {"optimized_attention_override": differentiable_attention}
+        if any(e.token_seed is not None for e in examples):
+            options[CHANGE_OF_TOKENS] = functools.partial(training.noise_on_tokens, examples)
         return self.model.apply_model(x, sigma, transformer_options=options, **conditions)
 
     def _conditions(self, example, noise):
