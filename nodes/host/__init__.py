@@ -4,3 +4,7 @@ sampling.py: noise processes and schedules. schedule.py: what an artist sets of 
 parts and masks of a LATENT. models.py: a MODEL. evaluation.py: predictions inside the host's sampling.
 notes.py: words to the artist.
 """
+
+from . import needs
+
+needs.tell()  # before anything else of the pack asks the host for something
