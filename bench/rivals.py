@@ -370,7 +370,7 @@ def page(clips, found, lines, picture, title):
 NOT_HERE = (
     "Not in the table: *DyMoS* proper (its attention over all tokens does not exist in SVD's kind; the bias on the first frame's key of temporal attention stands for it); "
     "*Painter's scaling* (it scales the grey filler frames of Wan's condition; SVD's carries the picture in every frame, which less its temporal mean is 0); "
-    "*FVD* (needs I3D's weights and hundreds of clips)."
+    "*FVD* (`bench.fvd` over folders; it needs hundreds of clips a row to say anything)."
 )
 PUBLISHED = (
     "The paper's Table 2 (DynamiCrafter, naively tuned: FVD, IS, motion score, seconds): FrameInit 380.7, 20.09, 32.16, 24.3; FreeInit 347.4, 22.66, 46.24, 49.6; "

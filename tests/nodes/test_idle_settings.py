@@ -83,7 +83,7 @@ def test_the_papers_signal_to_noise(kind, sigma):
 
 
 def test_a_model_that_the_preset_leaves_alone(notes):
-    assert "will be left alone: a model that this pack does not know" in notes(CILEarlyStart, **early("eps", start_as="family preset", start=1.0))
+    assert "will be left alone: vendor: a model that this pack does not know" in notes(CILEarlyStart, **early("eps", start_as="family preset", start=1.0))
     assert "sampling will start at sigma 5" in notes(CILEarlyStart, **early("eps"))
 
 
