@@ -231,7 +231,7 @@ class FakeVAE:
 def test_a_sweep_samples_both_and_scores_the_video(model):
     guider = run(custom.BasicGuider, model, tiny.conditioning())[0]
     sampler = run(custom.KSamplerSelect, "euler")[0]
-    sheet, plot, report = run(StartSweep, guider, sampler, sound_models.latent(), FakeVAE(), "1, 0.8", "fraction", True, "simple", 2, SEED, 1, DIS)
+    sheet, plot, report, _ = run(StartSweep, guider, sampler, sound_models.latent(), FakeVAE(), "1, 0.8", "fraction", True, "simple", 2, SEED, 1, DIS)
     runs = json.loads(report)["runs"]
     assert [r["start"] for r in runs] == [1.0, 0.8] and runs[0]["motion_score"] != runs[1]["motion_score"]
     assert sheet.std() > 0.01 and plot.std() > 0.01
