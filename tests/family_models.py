@@ -235,7 +235,7 @@ TINY = {
     "Hunyuan reference": Tiny(supported.HunyuanVideo, {**HUNYUAN, "in_channels": 16}, POOLED, _hunyuan("custom"), "HunyuanVideo"),
     "SkyReels I2V": Tiny(supported.HunyuanVideoSkyreelsI2V, {**HUNYUAN, "in_channels": 32}, POOLED, _hunyuan("v1 (concat)"), "HunyuanVideo"),
     "Hunyuan 1.5 I2V": Tiny(
-        supported.HunyuanVideo15, {**HUNYUAN, "patch_size": [1, 1, 1], "in_channels": 65, "out_channels": 32, "vision_in_dim": 8, "use_cond_type_embedding": True, "guidance_embed": False},
+        getattr(supported, "HunyuanVideo15", None), {**HUNYUAN, "patch_size": [1, 1, 1], "in_channels": 65, "out_channels": 32, "vision_in_dim": 8, "use_cond_type_embedding": True, "guidance_embed": False},
         POOLED, _hunyuan15, "HunyuanVideo 1.5",
     ),
     "LTXV": Tiny(supported.LTXV, {"image_model": "ltxv", "attention_head_dim": 12, "num_attention_heads": 2, "cross_attention_dim": 24, "caption_channels": 8, "num_layers": 1}, WITH_MASK, _ltxv(1.0), "LTXV"),
@@ -248,3 +248,4 @@ TINY = {
         {"width": 16, "more": {"attention_mask": torch.ones(1, 5, dtype=torch.int64)}}, _mochi, "Mochi",
     ),
 }  # fmt: skip
+TINY = {name: tiny for name, tiny in TINY.items() if tiny.config}  # those that this host has
