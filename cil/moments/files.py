@@ -46,8 +46,15 @@ def load(path: str | Path) -> Moments:
         raise ValueError(f"{path.name} has format version {strings.get('version')}, but this pack reads version {VERSION}: update the pack")
     try:
         meta = json.loads(strings["moments"])
-        return Moments(mean, float(meta["variance"]), str(meta["space"]), int(meta["count"]), dict(meta["about"]))
-    except (KeyError, TypeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(f"the metadata of {path.name} are damaged ({error})") from None
+        variance, count, about = meta["variance"], meta["count"], meta["about"]
+        if not isinstance(variance, (int, float)) or not isinstance(count, int) or count < 0 or not isinstance(about, dict):
+            raise TypeError
+        made = mean, float(variance), str(meta["space"]), count, about
+    except (KeyError, TypeError, OverflowError, RecursionError, json.JSONDecodeError):
+        raise ValueError(
+            f"the metadata of {path.name} are damaged: they are not what this pack writes beside the mean. Make or download the file again"
+        ) from None
+    try:
+        return Moments(*made)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None

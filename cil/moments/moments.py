@@ -33,6 +33,8 @@ class Moments:
             raise ValueError("the latent space of moments is a short name like 'sd' or 'wan21', but another text came")
         if self.mean.ndim != 4:
             raise ValueError(f"the mean of moments is [channels, frames, height, width], but {tuple(self.mean.shape)} came")
+        if not self.mean.numel():
+            raise ValueError(f"the mean of these moments is empty: {' x '.join(map(str, self.mean.shape))}")
         if not torch.isfinite(self.mean).all():
             raise ValueError("the mean of these moments has values that are not numbers")
         if not 0 < self.variance < float("inf"):

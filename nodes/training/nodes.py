@@ -227,8 +227,9 @@ class TimeNoiseTrain(io.ComfyNode):
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
         lora = None if config.lora is None else sorted(config.lora)
+        name = clips.folder.name if isinstance(clips, prepared.ClipSet) else clips.names  # Demo Clips lie in no folder
         key = repr(
-            (clips.folder.name, stable, config.rank, lora, config.precision, config.bucket, config.P_mean, config.P_std)
+            (name, stable, config.rank, lora, config.precision, config.bucket, config.P_mean, config.P_std)
             + ("tokens",) * config.tokens
             + config.sigmas * (config.sigmas != EVERY_SIGMA)
         )

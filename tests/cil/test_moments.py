@@ -59,6 +59,8 @@ def test_files_that_are_not_moments_are_named(tmp_path):
         ({"moments": "[" * 100_000}, "metadata of m.safetensors are damaged"),
         ({"moments": '{"space": "sd", "variance": 1.0, "count": 1e999, "about": {}}'}, "metadata of m.safetensors are damaged"),
         ({"moments": '{"space": "sd", "variance": 1.0, "count": 5, "about": 7}'}, "metadata of m.safetensors are damaged"),
+        ({"moments": '{"space": "sd", "variance": null, "count": 5, "about": {}}'}, "metadata of m.safetensors are damaged"),
+        ({"moments": '{"space": "sd", "variance": 1.0, "count": "a", "about": {}}'}, "metadata of m.safetensors are damaged"),
         ({"moments": json.dumps({"space": "sd", "variance": -1, "count": 0, "about": {}})}, "m.safetensors: the variance"),
     ],
 )

@@ -1,11 +1,13 @@
 """What a graph from a stranger must not be able to do: run script in the page, read files, leave its combos."""
 
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import pytest
+from campaign.graphs import prompt_of
+from campaign.inputs import PAYLOADS
+from campaign.paths import SECRET, paths_outside, secrets, swept
 from interface import ours
 from listener import listening
 
@@ -13,62 +15,6 @@ from cil_pack.workflows import page as page_of
 
 pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 needs_page = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
-
-PAYLOADS = [
-    "<img src=x onerror=window.ran=1>",
-    "<svg/onload=window.ran=1>",
-    "\"><script>window.ran=1</script><iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
-    '[[<img src=x onerror=window.ran=1>|javascript:window.ran=1]] http://x/"onmouseover=window.ran=1',
-    "http://a.example/__LNK0__ [[z|https://x.example/ onmouseover=window.ran=1 style=position:fixed;inset:0 y=]]",
-]
-SECRET = "s3cret-in-a-file"
-
-
-def prompt_of(info, name, changed):
-    """A graph that runs one node alone: its things from the demo's nodes, its settings as they are by default but the changed ones."""
-    prompt = {
-        "m": {"class_type": "CILLoadDemoModel", "inputs": {"checkpoint": "leaking"}},
-        "s": {"class_type": "CILDemoScene", "inputs": {"seed": 0, "motion_bucket_id": 60, "frames": 2}},
-        "c": {
-            "class_type": "SVD_img2vid_Conditioning",
-            "inputs": {
-                "clip_vision": ["m", 1],
-                "init_image": ["s", 0],
-                "vae": ["m", 2],
-                "width": 128,
-                "height": 128,
-                "video_frames": 2,
-                "motion_bucket_id": 60,
-                "fps": 6,
-                "augmentation_level": 0.0,
-            },
-        },
-        "g": {"class_type": "BasicScheduler", "inputs": {"model": ["m", 0], "scheduler": "karras", "steps": 1, "denoise": 1.0}},
-        "k": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
-        "u": {"class_type": "CFGGuider", "inputs": {"model": ["m", 0], "positive": ["c", 0], "negative": ["c", 1], "cfg": 1.0}},
-        "l": {"class_type": "CILLoadMoments", "inputs": {"moments_name": "demo.safetensors", "detail": "channel"}},
-    }
-    things = {
-        "MODEL": ["m", 0],
-        "CLIP_VISION": ["m", 1],
-        "VAE": ["m", 2],
-        "IMAGE": ["s", 1],
-        "CONDITIONING": ["c", 0],
-        "LATENT": ["c", 2],
-        "SIGMAS": ["g", 0],
-        "SAMPLER": ["k", 0],
-        "GUIDER": ["u", 0],
-        "CIL_MOMENTS": ["l", 0],
-    }
-    inputs, of = {}, info[name]["input"]
-    encoders = {one: spec for one, spec in of.get("optional", {}).items() if spec[0] in ("VAE", "CLIP_VISION")}
-    for one, spec in (of.get("required", {}) | encoders).items():
-        options = spec[1] if len(spec) > 1 else {}
-        choices = spec[0] if isinstance(spec[0], list) else options.get("options")
-        inputs[one] = things[spec[0]] if not choices and spec[0] in things else options.get("default", choices[0] if choices else "")
-    prompt["n"] = {"class_type": name, "inputs": inputs | changed}
-    prompt["p"] = {"class_type": "PreviewAny", "inputs": {"source": ["n", 0]}}
-    return prompt
 
 
 def outcome(host, prompt):
@@ -96,69 +42,15 @@ def test_no_choice_takes_another_text(host, info):
 
 @pytest.fixture(scope="module")
 def outside():
-    """A folder that no graph may read, with a text, a video's name, a pipe in it."""
+    """A folder that no graph may read."""
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
-        folder = Path(folder)
-        (folder / "secret.txt").write_text(f"{SECRET}\n{SECRET}.mp4\n")
-        (folder / "secret.mp4").write_text(SECRET)
-        os.mkfifo(folder / "pipe.txt")
-        yield folder
+        yield secrets(Path(folder))
 
 
 @pytest.fixture(scope="module")
 def listener():
     with listening() as heard:
         yield heard
-
-
-def paths_outside(host, outside, address):
-    """Fifty ways out: straight, by dots, by links, by lists, by pipes, by the net."""
-    inside = host.base / "input"
-    straight = [
-        "/",
-        "/etc",
-        "/etc/passwd",
-        "/proc/self/environ",
-        "/proc/self/fd/0",
-        "/dev/zero",
-        "/dev/stdin",
-        "/home",
-        "/tmp",
-        str(outside),
-        *(str(p) for p in sorted(outside.iterdir())),
-    ]
-    dots = [
-        "..",
-        "../..",
-        "../../../../../../etc/passwd",
-        "x/../../..",
-        "./..",
-        "../custom_nodes",
-        "../user",
-        "../models",
-        "~",
-        "~/..",
-        "$HOME",
-        f"../../../../../../../..{outside}",
-    ]
-    net = [f"{scheme}://{address}/a.mp4" for scheme in ("http", "https", "ftp", "tcp", "udp", "file", "rtmp", "concat", "data", "crypto", "subfile")]
-    links = []
-    for i, target in enumerate([outside, outside / "secret.txt", outside / "pipe.txt", "/etc/passwd", "/"]):
-        (inside / f"link{i}").symlink_to(target)
-        links.append(f"link{i}")
-    lines = [
-        str(outside / "secret.mp4"),
-        "../../../../etc/passwd",
-        f"http://{address}/a.mp4",
-        f"tcp://{address}/a.mp4",
-        "link0/secret.mp4",
-        SECRET,
-        f"{SECRET}.mp4",
-    ]
-    for i, line in enumerate(lines):
-        (inside / f"list{i}.txt").write_text(line + "\n")
-    os.mkfifo(inside / "pipe.txt")
-    return [*straight, *dots, *net, *links, *(f"list{i}.txt" for i in range(len(lines))), "pipe.txt", "link0/secret.txt"]
 
 
 @pytest.mark.parametrize("name", ["CILEstimateMoments", "CILPrepareClips"])
@@ -175,9 +67,7 @@ def test_no_path_leads_out(host, info, outside, listener, name):
             assert SECRET not in told and "root:" not in told, (way, words)
             assert len(words) < 600, (way, words)
     finally:
-        for path in (host.base / "input").iterdir():
-            if path.name.startswith(("link", "list", "pipe")):
-                path.unlink()
+        swept(host)
     assert not asked
     assert SECRET not in host.read_log()
     kept = [p for folder in ("output", "models") for p in (host.base / folder).rglob("*") if p.is_file()]
