@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -67,12 +68,14 @@ def run(host, info, table, seed=0):
                 for node, one in targets:
                     if one not in TYPED and (number + len(node) + len(one)) % 8:
                         continue  # a choice is held against its list, whatever the text: an eighth of the ways each
-                    changed = {one: way}
+                    changed = {one: way}  # as a name, "list0.txt" is one like any other
                     prompt = prompt_of(info, node, changed, cheap=True)
                     if one == "folder":
                         prompt["n"]["inputs"].pop("images", None)
                     entry, trouble = outcome(host, prompt)
-                    verdict, told = judge(entry, trouble, True, [one, "video", "clips", "cannot be"])
+                    verdict, told = judge(
+                        entry, trouble, one != "name" or not re.fullmatch(r"\w+(\.txt)?", way), [one, "video", "clips", "cannot be", "data set"]
+                    )
                     shown = json.dumps(entry, ensure_ascii=False).replace(json.dumps(way), "") if entry else ""
                     leaked = SECRET in shown.replace(way, "") or "root:" in shown or bool(asked)
                     table.add("paths", "silent" if leaked else verdict, f"{node}.{one} {way}", told)
