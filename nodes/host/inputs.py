@@ -40,6 +40,8 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         for one in cls.define_schema().inputs:
             if given.arguments.get(one.id) is not None:
                 given.arguments[one.id] = accepted(one, given.arguments[one.id])
+            elif one.id in given.arguments and not getattr(one, "optional", False):
+                raise ValueError(f"{one.id} is needed, but nothing came: connect it, or set it")
         return execute(*given.args, **given.kwargs)
 
     node.execute = classmethod(guarded)
@@ -94,7 +96,7 @@ def whole(one, value):
 
 
 def number(one, value):
-    if not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if not isinstance(value, numbers.Real) or not -1e300 < value < 1e300:  # NaN is neither; a huge int is no float
         raise refusal(one, "a finite number", value)
     return within(one, value)
 
