@@ -26,9 +26,6 @@ def host(tmp_path_factory):
     # and the video that a user would have chosen in svd_probe
     clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)))[0].movedim(1, -1)
     video_file.write(base / "input" / "clip.mp4", clip)
-    # the campaign's things that no graph should hold
-    (base / "custom_nodes").mkdir()
-    shutil.copy(Path(__file__).parents[1] / "campaign" / "things.py", base / "custom_nodes" / "campaign_things.py")
     # a place of clips that its owner registered
     (base / "registered").mkdir()
     places = base / "extra_model_paths.yaml"
