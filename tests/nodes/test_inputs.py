@@ -103,6 +103,7 @@ def test_what_is_right_goes_through_untouched():
 
 def test_every_node_is_wrapped_once():
     for node in NODES:
-        assert hasattr(node.execute.__func__, "__wrapped__") and not hasattr(node.execute.__func__.__wrapped__, "__wrapped__")
+        written = node.execute.__func__.__wrapped__.__wrapped__  # inside what keeps its notes and what checks its inputs
+        assert not hasattr(written, "__wrapped__")
         with pytest.raises((ValueError, TypeError)):
             node.execute(**{one.id: object() for one in node.define_schema().inputs})
