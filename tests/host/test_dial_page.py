@@ -19,7 +19,7 @@ LISTEN = """() => {
         const at = window.seen.push({node: String(e.detail.nodeId ?? e.detail.displayNodeId), size: e.detail.blob.size, text: ""}) - 1;
         window.seen[at].text = (await e.detail.blob.text()).slice(-2000);
     });
-    window.app.api.addEventListener("progress_text", e => window.notes.push([String(e.detail.nodeId), e.detail.text]));
+    window.app.api.addEventListener("cil.note", e => window.notes.push([String(e.detail.node), e.detail.text]));
 }"""
 
 

@@ -101,4 +101,4 @@ def test_what_a_pruned_file_leaves_out_is_named_where_it_is_missed(host, root):
         if node["class_type"] == "CILLoadDynamiCrafter":
             node["inputs"]["ckpt_name"] = "pruned_512.safetensors"
     entry = host.run(prompt)
-    assert not entry["outputs"]
+    assert all(set(output) <= {"text", "text_at_sampling"} for output in entry["outputs"].values())  # notes, no picture

@@ -77,7 +77,7 @@ def test_a_missing_matplotlib_costs_only_the_plot():
     """The picture is there; it says what to install."""
     from cil_pack.nodes import pictures
 
-    runs = [{"start": 1.0, "motion_score": 2.0, "likeness": None}]
+    runs = [{"start": 1.0, "consistent": 2.0, "likeness": 0.9}]
     drawn = pictures.sweep_plot(runs, "fraction")
     real = builtins.__import__
 

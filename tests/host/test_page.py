@@ -20,7 +20,7 @@ PageTimeout = pytest.importorskip("playwright.sync_api", reason="the page's test
 pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
 
 NEWER_PAGE = "comfyui-frontend-package==1.58.1"
-FILES = ("ckpt_name", "unet_name", "clip_name", "vae_name", "image", "file", "folder")  # widgets whose files a user has and this machine has not
+FILES = ("ckpt_name", "lora_name", "unet_name", "clip_name", "vae_name", "image", "file", "folder")  # widgets whose files a user has and this machine has not
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,13 @@ def open_template(page, path, artifacts, tries=3):
         page.evaluate("() => window.app.graph.clear()")
         open_templates(page)
         card = page.get_by_test_id(f"template-workflow-{path.stem}")
+        for _ in range(60):  # the list grows as one scrolls
+            if card.count():
+                break
+            page.wait_for_timeout(500)
+            shown = page.locator("[data-testid^=template-workflow-]")
+            if shown.count():
+                shown.last.scroll_into_view_if_needed(timeout=30_000)
         card.scroll_into_view_if_needed(timeout=30_000)
         page.wait_for_timeout(500)
         card.click(timeout=30_000)
@@ -226,7 +233,10 @@ def notes_stay(browser, url, artifacts, name):
     """Run the demo in a page: the notes of its nodes before and after the job's end, saved, opened again, and in what is queued."""
     tab = page_of.opened(browser, url)
     open_workflow(tab, WORKFLOWS[0].parent / "demo.json")
-    tab.evaluate("""short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""", SHORT)
+    tab.evaluate(
+        """short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""",
+        {**SHORT, "steps": 5},
+    )  # what has not run yet
     queued = "async () => Object.values((await window.app.graphToPrompt()).output).find(n => n.class_type === 'CILEarlyStart')"
     asked = tab.evaluate(queued)
     tab.evaluate("""() => { window.seen = null; window.app.api.addEventListener("executing", e => {

@@ -1,5 +1,7 @@
 """A setting that cannot act says so in the node, and one that acts says nothing of the kind."""
 
+from types import SimpleNamespace
+
 import comfy_extras.nodes_custom_sampler as custom
 import folder_paths
 import pytest
@@ -164,9 +166,9 @@ def test_a_sweep_over_a_model_with_early_start_is_refused():
     cond = tiny.conditioning()
     guider = custom.CFGGuider.execute(model, cond, cond, 1.0).args[0]
     rest = {
-        "sampler": None,
-        "latent": None,
-        "vae": None,
+        "sampler": custom.KSamplerSelect.execute("euler").args[0],
+        "latent": {"samples": torch.zeros(4, 4, 8, 8)},
+        "vae": SimpleNamespace(decode=None),  # refused before it is used
         "starts": "1",
         "start_as": "fraction",
         "analytic_init": True,
