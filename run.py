@@ -413,7 +413,7 @@ def do(arguments):
     """`main` of one of the pack's modules, with the host at hand."""
     sys.modules["cil_run"] = sys.modules["__main__"]  # so that a command can start a server
     bring_up_host()
-    load_pack()
+    load_pack().register_folders()  # as the host has it done when it loads the pack
     importlib.import_module(f"{PACK}.{arguments[0]}").main(arguments[1:])
 
 
