@@ -161,7 +161,7 @@ class Training:
         row["seconds"] = round(time.time() - self.began)
         if not math.isfinite(row.get("loss", 0.0)):
             raise FloatingPointError(f"the loss is {row['loss']} at step {self.done}")
-        with self.log.open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
