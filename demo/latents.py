@@ -44,27 +44,34 @@ def encoder_state_dict(template):
     return weights
 
 
+def conv(i, o, **options):
+    """TAESD's convolution."""
+    return torch.nn.Conv2d(i, o, 3, padding=1, **options)
+
+
+class Block(torch.nn.Module):
+    """TAESD's residual block."""
+
+    def __init__(self, width):
+        super().__init__()
+        relu = torch.nn.ReLU
+        self.conv = torch.nn.Sequential(conv(width, width), relu(), conv(width, width), relu(), conv(width, width))
+
+    def forward(self, x):
+        return F.relu(self.conv(x) + x)
+
+
+class Clamp(torch.nn.Module):
+    def forward(self, x):
+        return torch.tanh(x / 3) * 3
+
+
 def decoder(width=WIDTH):
     """TAESD's decoder at another width; the module names are the host's, from 1 on."""
-    conv = lambda i, o, **kw: torch.nn.Conv2d(i, o, 3, padding=1, **kw)
-
-    class Block(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            relu = torch.nn.ReLU
-            self.conv = torch.nn.Sequential(conv(width, width), relu(), conv(width, width), relu(), conv(width, width))
-
-        def forward(self, x):
-            return F.relu(self.conv(x) + x)
-
-    class Clamp(torch.nn.Module):
-        def forward(self, x):
-            return torch.tanh(x / 3) * 3
-
     layers = [Clamp(), conv(4, width), torch.nn.ReLU()]
     for _ in range(3):
-        layers += [Block(), Block(), Block(), torch.nn.Upsample(scale_factor=2), conv(width, width, bias=False)]
-    return torch.nn.Sequential(*layers, Block(), conv(width, 3))
+        layers += [Block(width), Block(width), Block(width), torch.nn.Upsample(scale_factor=2), conv(width, width, bias=False)]
+    return torch.nn.Sequential(*layers, Block(width), conv(width, 3))
 
 
 def pad_to(value, shape):

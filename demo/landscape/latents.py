@@ -7,52 +7,22 @@ node hands out, as with SVD. Both nets are narrower than the host's; padded with
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch.nn import Conv2d, ReLU, Sequential, Upsample
+from torch.nn import Sequential
+
+from ..latents import SCALE, Block, conv, decoder  # noqa: F401  # SCALE is the demo's too
 
 SOCKETS = Path(__file__).parent / "sockets.safetensors"  # autoencoder and image encoder, shared by the checkpoints
-CELL = 8  # pixels a latent cell, as in Stable Diffusion
 CHANNELS = 4
-SCALE = 0.18215  # the host multiplies SVD's latents by this on their way in
 WIDTH = 32  # channels of the trained nets, zero-padded to TAESD's 64
-
-
-def _conv(i, o, **options):
-    return Conv2d(i, o, 3, padding=1, **options)
-
-
-class Block(torch.nn.Module):
-    """TAESD's residual block."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.conv = Sequential(_conv(width, width), ReLU(), _conv(width, width), ReLU(), _conv(width, width))
-
-    def forward(self, x):
-        return F.relu(self.conv(x) + x)
-
-
-class Clamp(torch.nn.Module):
-    def forward(self, x):
-        return torch.tanh(x / 3) * 3
 
 
 def encoder(width=WIDTH):
     """TAESD's encoder at another width, RGB [n, 3, H, W] -> code [n, 4, H / 8, W / 8]; the module names are the host's."""
-    layers = [_conv(3, width), Block(width)]
+    layers = [conv(3, width), Block(width)]
     for _ in range(3):
-        layers += [_conv(width, width, stride=2, bias=False), Block(width), Block(width), Block(width)]
-    return Sequential(*layers, _conv(width, CHANNELS))
-
-
-def decoder(width=WIDTH):
-    """TAESD's decoder at another width, code -> RGB; the module names are the host's."""
-    layers = [Clamp(), _conv(CHANNELS, width), ReLU()]
-    for _ in range(3):
-        layers += [Block(width), Block(width), Block(width), Upsample(scale_factor=2), _conv(width, width, bias=False)]
-    return Sequential(*layers, Block(width), _conv(width, 3))
+        layers += [conv(width, width, stride=2, bias=False), Block(width), Block(width), Block(width)]
+    return Sequential(*layers, conv(width, CHANNELS))
 
 
 def part(name):
@@ -62,7 +32,7 @@ def part(name):
 
 @lru_cache
 def _trained(name, device):
-    net = {"encoder.": encoder, "decoder.": decoder}[name]()
+    net = {"encoder.": encoder, "decoder.": decoder}[name](WIDTH)
     net.load_state_dict(part(name))
     return net.requires_grad_(False).eval().to(device)
 

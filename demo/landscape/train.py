@@ -22,25 +22,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..train import DROP_IMAGE, SEED, SIGMA_MAX, SIGMA_MIN, Optimiser, autocast, generator, save_atomically, start_weights
+from ..train import DROP_IMAGE, SEED, Optimiser, autocast, draw_sigma, generator, save_atomically, start_weights
 from . import latents, scenes
 from .watch import Watch
 
 TOLD = 0.5  # share of the clips whose amount of motion the model is told
 EMA = 0.998
-P_MEAN, P_STD, TAIL = 1.0, 1.6, 0.2  # ln sigma ~ N(P_MEAN, P_STD), or in a fifth of the draws uniform over the schedule
+NOISE = {"P_mean": 1.0, "P_std": 1.6, "tail": 0.2}  # see demo/train.py
 COOL = 0.25  # the last share of the video steps, over which the learning rate goes down to zero
 MARKS = (0.06, 0.11, 0.18, 0.27, 0.38, 0.52, 0.74, 1.0)  # shares of the video steps at which a checkpoint is kept
 MEASURED, LEFT_FOR_LOOKING = 60, 40  # steps that tell the speed; seconds
-
-
-def draw_sigma(n, g):
-    """Noise levels of a batch: [n]."""
-    log_min, log_max = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
-    normal = P_MEAN + P_STD * torch.randn(n, generator=g)
-    uniform = log_min + (log_max - log_min) * torch.rand(n, generator=g)
-    tail = torch.rand(n, generator=g) < TAIL
-    return torch.where(tail, uniform, normal).clamp(log_min, log_max).exp()
 
 
 class Conditioner:
@@ -131,7 +122,7 @@ class Training:
         g = generator(self.seed, number)
         noise = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + number)
         scene = scenes.sample(self.batch, g, TOLD)
-        sigma, keep = draw_sigma(self.batch, g).to(self.device), (torch.rand(self.batch, generator=g) >= DROP_IMAGE).float().to(self.device)
+        sigma, keep = draw_sigma(self.batch, NOISE, g).to(self.device), (torch.rand(self.batch, generator=g) >= DROP_IMAGE).float().to(self.device)
         with torch.no_grad():
             pixels = scenes.render(scene.to(self.device))
             if alone:
@@ -213,7 +204,7 @@ def train_sockets(steps, batch, seed, out):
     vision = host_model.clip_vision()
     host_model.initialise(vision.model)
     torch.nn.init.normal_(vision.model.vision_model.embeddings.class_embedding)
-    encoder, decoder = latents.encoder().to(device), latents.decoder().to(device)
+    encoder, decoder = latents.encoder().to(device), latents.decoder(latents.WIDTH).to(device)
     both = list(encoder.parameters()) + list(decoder.parameters())
     optimiser, began = torch.optim.AdamW(both, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0), time.time()
     for step in range(steps):
