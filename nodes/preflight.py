@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .host.latents import frames_dim, parts_of
 from .host.models import model_family
@@ -185,7 +185,7 @@ class Preflight(io.ComfyNode):
         found = findings(model, positive, negative, latent, cfg, cls.hidden.prompt, cls.hidden.unique_id)
         text = "\n".join(found) or "nothing was found that would hold this clip back"
         say(cls.hidden.unique_id, text)
-        return io.NodeOutput(json.dumps(found), not found, ui=ui.PreviewText(text))
+        return io.NodeOutput(json.dumps(found), not found)
 
 
 NODES = [Preflight]
