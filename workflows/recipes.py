@@ -107,44 +107,37 @@ def _save(g, samples, vae, prefix, fps=6.0):
     g.node("SaveVideo", video=video["VIDEO"], filename_prefix=f"cil/{prefix}", format="mp4", codec="h264", size=(520, 420))
 
 
-def svd_plain():
-    g = Graph("svd_plain", "SVD as in the host's template")
-    g.note("## SVD, plain\n\nThe host's own graph, to compare with. Put `svd_xt.safetensors` into `models/checkpoints` and choose a picture.", (370, 130))
+def _svd(name, title, note, size, node=None):
+    """The host's own graph of SVD, with one node of the pack on its MODEL; None = plain."""
+    g = Graph(name, title)
+    g.note(note, size)
     loader, cond, guided = _svd_source(g)
+    model = guided["MODEL"] if node is None else g.node(node, model=guided["MODEL"])["model"]
     g.column()
-    sampled = _ksampler(g, guided["MODEL"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader["VAE"], "svd_plain")
+    sampled = _ksampler(g, model, cond, steps=20, cfg=2.5)
+    _save(g, sampled["LATENT"], loader["VAE"], name)
     return g
+
+
+def svd_plain():
+    note = "## SVD, plain\n\nThe host's own graph, to compare with. Put `svd_xt.safetensors` into `models/checkpoints` and choose a picture."
+    return _svd("svd_plain", "SVD as in the host's template", note, (370, 130))
 
 
 def svd_early_start():
-    g = Graph("svd_early_start", "SVD with the early start, one node")
-    g.note(
+    note = (
         "## SVD + Early Start\n\nThe host's graph with one node more. The preset starts at sigma 100, the paper's setting, with Analytic-Init.\n\n"
-        "Too still? Set `start_as` to *sigma* and try 50, 20. Broken picture? Go up again.",
-        (370, 190),
+        "Too still? Set `start_as` to *sigma* and try 50, 20. Broken picture? Go up again."
     )
-    loader, cond, guided = _svd_source(g)
-    early = g.node("CILEarlyStart", model=guided["MODEL"])
-    g.column()
-    sampled = _ksampler(g, early["model"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader["VAE"], "svd_early_start")
-    return g
+    return _svd("svd_early_start", "SVD with the early start, one node", note, (370, 190), "CILEarlyStart")
 
 
 def svd_motion_gain():
-    g = Graph("svd_motion_gain", "SVD with motion gain, one node")
-    g.note(
+    note = (
         "## SVD + Motion Gain\n\nThe host's graph with one node more: at high noise levels what each prediction moves is multiplied by 1.4.\n\n"
-        "Too still? 1.6. Too wild, or it smears? 1.2, or a lower `end`. Calmer than plain: below 1. Nobody has measured it on SVD: *experimental*.",
-        (370, 220),
+        "Too still? 1.6. Too wild, or it smears? 1.2, or a lower `end`. Calmer than plain: below 1. Nobody has measured it on SVD: *experimental*."
     )
-    loader, cond, guided = _svd_source(g)
-    gained = g.node("CILMotionGain", model=guided["MODEL"])
-    g.column()
-    sampled = _ksampler(g, gained["model"], cond, steps=20, cfg=2.5)
-    _save(g, sampled["LATENT"], loader["VAE"], "svd_motion_gain")
-    return g
+    return _svd("svd_motion_gain", "SVD with motion gain, one node", note, (370, 220), "CILMotionGain")
 
 
 def svd_analytic_init():
@@ -441,33 +434,32 @@ LVDM_SAMPLING = {"steps": 50, "sampler": "euler_ancestral", "scheduler": "simple
 PROMPT = "a person walking, camera moving slowly"
 
 
-def dynamicrafter_plain():
-    g = Graph("dynamicrafter_plain", "DynamiCrafter 512 as its authors run it")
-    g.note(
-        "## DynamiCrafter 512, plain\n\nPut the released `model.ckpt` into `models/checkpoints` as `dynamicrafter_512.ckpt` and choose a picture. "
-        "All parts come out of that one file.\n\n1024: its checkpoint, 1024 x 576, fps 10. Interpolation: its checkpoint, an end image, fps 5.",
-        (370, 210),
-    )
+def _dynamicrafter(name, title, note, size, node=None):
+    """DynamiCrafter as its authors run it, with one node of the pack on its MODEL; None = plain."""
+    g = Graph(name, title)
+    g.note(note, size)
     loader, cond, guided = _dynamicrafter_source(g)
+    model = guided["MODEL"] if node is None else g.node(node, model=guided["MODEL"])["model"]
     g.column()
-    sampled = _ksampler(g, guided["MODEL"], cond, cfg=7.5, **LVDM_SAMPLING)
-    _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_plain", fps=8.0)
+    sampled = _ksampler(g, model, cond, cfg=7.5, **LVDM_SAMPLING)
+    _save(g, sampled["LATENT"], loader["vae"], name, fps=8.0)
     return g
+
+
+def dynamicrafter_plain():
+    note = (
+        "## DynamiCrafter 512, plain\n\nPut the released `model.ckpt` into `models/checkpoints` as `dynamicrafter_512.ckpt` and choose a picture. "
+        "All parts come out of that one file.\n\n1024: its checkpoint, 1024 x 576, fps 10. Interpolation: its checkpoint, an end image, fps 5."
+    )
+    return _dynamicrafter("dynamicrafter_plain", "DynamiCrafter 512 as its authors run it", note, (370, 210))
 
 
 def dynamicrafter_early_start():
-    g = Graph("dynamicrafter_early_start", "DynamiCrafter 512 with the early start, one node")
-    g.note(
+    note = (
         "## DynamiCrafter 512 + Early Start\n\nThe plain graph with one node more. The preset starts at 0.96 of T, the paper's setting, with Analytic-Init.\n\n"
-        "Too still? Set `start_as` to *fraction* and try 0.92. Broken picture? Go up again.",
-        (370, 190),
+        "Too still? Set `start_as` to *fraction* and try 0.92. Broken picture? Go up again."
     )
-    loader, cond, guided = _dynamicrafter_source(g)
-    early = g.node("CILEarlyStart", model=guided["MODEL"])
-    g.column()
-    sampled = _ksampler(g, early["model"], cond, cfg=7.5, **LVDM_SAMPLING)
-    _save(g, sampled["LATENT"], loader["vae"], "dynamicrafter_early_start", fps=8.0)
-    return g
+    return _dynamicrafter("dynamicrafter_early_start", "DynamiCrafter 512 with the early start, one node", note, (370, 190), "CILEarlyStart")
 
 
 def dynamicrafter_both():
