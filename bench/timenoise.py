@@ -21,7 +21,7 @@ from ..cil.training import Recipe
 from ..demo import latents, model, scenes
 from ..demo.clips import DemoClips
 from ..demo.train import NOISE
-from ..nodes import probe as probe_nodes
+from ..nodes import probe_clip
 from ..nodes.host.evaluation import SamplingContext
 from ..nodes.host.sampling import Sampling
 from ..nodes.training import train
@@ -59,7 +59,7 @@ def curves(o, demo):
         positive, _, _ = demo.conditioning(scene)
         clip = latents.encode(scenes.render(scene))[0] / latents.SCALE
         context = SamplingContext(demo.model, positive, None, 1.0, 0)
-        found = probe_nodes.measure(context, host.process, clip, probe.slowed(clip, 0), levels, 0, o.draws, lambda: None)
+        found = probe_clip.measure(context, host.process, clip, probe.slowed(clip, 0), levels, 0, o.draws, lambda: None)
         rows.append([found.mean("gain"), found.mean("response")])
     gains, responses = torch.tensor(rows).mean(0).tolist()
     return [s for _, s in levels], gains, responses

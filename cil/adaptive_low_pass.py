@@ -12,6 +12,8 @@ prompt. `progress` runs from 0 at the first step to 1 at the last.
 import math
 from dataclasses import dataclass
 
+import torch
+
 from .schedules import step_index
 
 SCHEDULES = ("constant", "linear", "exponential")
@@ -35,22 +37,22 @@ PUBLISHED = {
 }
 
 
-def guided(sharp, text, null, scale):
+def guided(sharp: torch.Tensor, text: torch.Tensor, null: torch.Tensor, scale: float) -> torch.Tensor:
     """The denoised output. sharp: D(x|y, null), text: D(x|y_lp, text), null: D(x|y_lp, null), all alike in shape."""
     return sharp + scale * (text - null)
 
 
-def as_pair(sharp, text, null):
+def as_pair(sharp: torch.Tensor, text: torch.Tensor, null: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(cond, uncond) out of which plain CFG, uncond + w (cond - uncond), makes `guided` at any w."""
     return sharp + (text - null), sharp
 
 
-def step_progress(sigmas, sigma):
+def step_progress(sigmas: torch.Tensor, sigma: float) -> float:
     """i / (N - 1) of the step that a call at `sigma` belongs to (schedules.step_index)."""
     return step_index(sigmas, sigma) / max(len(sigmas) - 2, 1)
 
 
-def weight(schedule, progress, start, end, decay):
+def weight(schedule: str, progress: float, start: float, end: float, decay: float) -> float:
     """How much of the filter acts, 0 to 1.
 
     constant: 1 from `start` to `end`, both included. linear: from 1 at `start` down to 0 at `end`.
@@ -69,7 +71,7 @@ def weight(schedule, progress, start, end, decay):
     return share if share >= LEAST_WEIGHT else 0.0
 
 
-def weakened(filter, strength, weight):
+def weakened(filter: str, strength: float, weight: float) -> float:
     """The strength of a filter of low_pass.FILTERS of which only the share `weight` acts.
 
     As the authors do it: the size that is kept, and the standard deviation, are what is weakened.

@@ -2,8 +2,12 @@
 
 import math
 
+import torch
 
-def optimal_start(process, sigma, variance):
+from .forward import ForwardProcess
+
+
+def optimal_start(process: ForwardProcess, sigma: float | torch.Tensor, variance: float) -> tuple[float | torch.Tensor, float | torch.Tensor]:
     """The KL-optimal N(mu_p, sigma_p^2 I) at `sigma`, in the host's space (Eq. 5).
 
     variance: tr(Cov(X_0)) / d, a scalar.

@@ -24,14 +24,14 @@ class Keys:
     count: int
     total: int
 
-    def bias(self, gamma, like):
+    def bias(self, gamma: float, like: torch.Tensor) -> torch.Tensor:
         """[1, 1, 1, total]: -gamma at these keys, 0 elsewhere, of the type and on the device of `like`."""
         row = like.new_zeros(1, 1, 1, self.total)
         row[..., self.first : self.first + self.count] = -gamma
         return row
 
 
-def with_mask(row, mask):
+def with_mask(row: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The bias [1, 1, 1, keys] on top of an attention's own mask: None, [q, k], [b, q, k] or [b, h, q, k]; bool keeps where True."""
     if mask is None:
         return row
@@ -41,11 +41,11 @@ def with_mask(row, mask):
     return mask.to(row.dtype) + row
 
 
-def attention(q, k, v, bias):
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """The explicit softmax attention that everything here is held against. q, k, v: [b, heads, tokens, d]."""
     return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias, -1) @ v
 
 
-def in_first_share(index, steps, share):
+def in_first_share(index: int, steps: int, share: float) -> bool:
     """Whether step `index` of `steps` lies in the first `share` of them: 0.2 of 40 steps are steps 0 to 7."""
     return index < share * steps - 1e-9

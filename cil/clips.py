@@ -206,7 +206,13 @@ def _cover(frame, height, width):
     keep = [min(size, round(EXTREME * wanted / scale)) for size, wanted in zip(frame.shape, (height, width))]
     top, left = (frame.shape[0] - keep[0]) // 2, (frame.shape[1] - keep[1]) // 2  # 0, but of strips, which would become huge
     picture = frame[top : top + keep[0], left : left + keep[1]].movedim(-1, 0)[None].float()  # [1, 3, H, W]
-    size = [max(height, round(picture.shape[2] * scale)), max(width, round(picture.shape[3] * scale))]
-    picture = F.interpolate(picture, size, mode="bilinear", antialias=True)
+    return covering(picture, height, width)[0].movedim(0, -1).round().clamp(0, 255).byte()  # [height, width, 3]
+
+
+def covering(pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pictures [n, 3, H, W] resized so that they cover the size, then cropped to its middle: [n, 3, height, width]."""
+    scale = max(height / pictures.shape[2], width / pictures.shape[3])
+    size = [max(side, round(old * scale)) for side, old in zip((height, width), pictures.shape[2:])]
+    pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return picture[0, :, top : top + height, left : left + width].movedim(0, -1).round().clamp(0, 255).byte()
+    return pictures[:, :, top : top + height, left : left + width]

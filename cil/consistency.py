@@ -13,6 +13,7 @@ Elsewhere the picture is taken to stand still. What leaves the frame is not coun
 
 import functools
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +41,15 @@ class Pair:
     seen: torch.Tensor
     residual: torch.Tensor
 
-    def speed(self):
+    def speed(self) -> float:
         """Mean length of the motion where it can be judged, pixels."""
         return float(self.field.norm(dim=-1)[self.seen].mean()) if self.seen.any() else 0.0
 
-    def flicker(self):
+    def flicker(self) -> float:
         """Mean absolute change that no motion explains, where it can be judged."""
         return float(self.residual[self.seen].mean()) if self.seen.any() else 0.0
 
-    def split(self):
+    def split(self) -> tuple[float, float]:
         """-> (camera, subject): mean lengths of the camera's motion and of what moves otherwise than it, pixels.
 
         A thing that stands in the picture while the camera moves is a subject too.
@@ -72,37 +73,37 @@ class Measures:
     likeness: float
 
     @property
-    def first_moving(self):
+    def first_moving(self) -> int:
         return first_moving(self.motion)
 
 
-def grid(field):
+def grid(field: torch.Tensor) -> torch.Tensor:
     """The pixel coordinates (x, y) that a field [h, w, 2] starts from."""
     h, w = field.shape[:2]
     return torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"), -1).to(field)
 
 
-def inside(field):
+def inside(field: torch.Tensor) -> torch.Tensor:
     """Where a pixel's motion ends within the frame: bool [h, w]."""
     h, w = field.shape[:2]
     x, y = (grid(field) + field).unbind(-1)
     return (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
 
 
-def carried(values, field):
+def carried(values: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
     """values [h, w, c] read where each pixel's motion ends: [h, w, c]. Applied to the next frame it brings it back onto this one."""
     h, w = field.shape[:2]
     at = 2 * (grid(field) + field) / torch.tensor([w - 1, h - 1]).to(field) - 1
     return F.grid_sample(values.movedim(-1, 0)[None], at[None], align_corners=True, padding_mode="border")[0].movedim(0, -1)
 
 
-def agree(a, b):
+def agree(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Where two fields are the same motion, up to SLACK: bool [h, w]."""
     share, pixels = SLACK
     return (a - b).norm(dim=-1) <= share * torch.maximum(a.norm(dim=-1), b.norm(dim=-1)) + pixels
 
 
-def mean_around(picture, size):
+def mean_around(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Box mean over `size` pixels of [h, w, c]; at the border over those that there are."""
     cv2 = opencv("the measure of consistent motion")
     total = lambda array: cv2.boxFilter(array, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -110,19 +111,19 @@ def mean_around(picture, size):
     return torch.from_numpy(sums / total(np.ones(picture.shape[:2], np.float32))[..., None])
 
 
-def difference(a, b):
+def difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference of two pictures around each pixel, changes of brightness aside: [h, w]."""
     apart = a - b
     return mean_around((apart - mean_around(apart, SURROUND)).abs().mean(-1, keepdim=True), WINDOW)[..., 0]
 
 
-def sized(frame, size=SVD_SIZE):
+def sized(frame: torch.Tensor, size: tuple[int, int] = SVD_SIZE) -> torch.Tensor:
     """A frame [H, W, 3] at the size at which motion is measured."""
     picture = F.interpolate(frame[None, ..., :3].float().cpu().movedim(-1, 1), size, mode="bilinear", antialias=True)
     return picture[0].movedim(0, -1).contiguous()
 
 
-def judged(a, b, forward, backward, chained, direct):
+def judged(a: torch.Tensor, b: torch.Tensor, forward: torch.Tensor, backward: torch.Tensor, chained: torch.Tensor, direct: torch.Tensor) -> Pair:
     """One pair of frames a, b -> Pair. forward, backward: a -> b and b -> a. chained, direct: the motion over this and another frame, in two steps and at once."""
     moved, smooth = carried(b, forward), [mean_around(frame, GRAIN) for frame in (a, b)]
     real = agree(forward, -carried(backward, forward)) & agree(chained, direct)
@@ -133,7 +134,7 @@ def judged(a, b, forward, backward, chained, direct):
     return Pair(field, inside(forward), residual)
 
 
-def pairs(frames, flow, size=SVD_SIZE):
+def pairs(frames: torch.Tensor, flow: Callable, size: tuple[int, int] = SVD_SIZE) -> Iterator[Pair]:
     """The Pairs of neighbours of a clip [t, H, W, 3] in [0, 1]: yields t - 1 of them. flow: a backend of flow.py.
 
     The third frame is the one after; for the last pair the one before. A clip of two frames has none,
@@ -157,7 +158,7 @@ def pairs(frames, flow, size=SVD_SIZE):
         yield judged(resized(i), resized(i + 1), forward, backward, chained, direct)
 
 
-def camera(pair):
+def camera(pair: Pair) -> torch.Tensor:
     """The camera's part of a Pair's motion, [h, w, 2]: the affine field that the border of the picture follows.
 
     The border (a sixth of each side) rather than all of it, so that a subject of more than half the frame
@@ -177,7 +178,7 @@ def camera(pair):
     return grid(pair.field) @ affine[:, :2].T + affine[:, 2] - grid(pair.field)
 
 
-def likeness(frames, image, flow, size=SVD_SIZE, at_most=8):
+def likeness(frames: torch.Tensor, image: torch.Tensor, flow: Callable, size: tuple[int, int] = SVD_SIZE, at_most: int = 8) -> float:
     """1 - the mean absolute difference to the picture of what motion does not explain: 1 = every frame is the picture, moved.
 
     image: [1, H, W, 3]. Of at most `at_most` frames, evenly from first to last.
@@ -193,22 +194,25 @@ def likeness(frames, image, flow, size=SVD_SIZE, at_most=8):
     return 1 - float(torch.stack(left).mean())
 
 
-def measured(frames, flow, image=None, size=SVD_SIZE, between=lambda: None):
+def measured(
+    frames: torch.Tensor, flow: Callable, image: torch.Tensor | None = None, size: tuple[int, int] = SVD_SIZE, between: Callable = lambda: None
+) -> Measures:
     """A clip [t, H, W, 3] in [0, 1] -> Measures. image [1, H, W, 3]: the picture for the likeness; None: its first frame. between: called after every pair."""
     found = []
     for pair in pairs(frames, flow, size):
         found.append((pair.speed(), *pair.split(), pair.flicker()))
         between()
-    return Measures(*map(list, zip(*found)), likeness(frames, frames[:1] if image is None else image, flow, size))
+    motion, cameras, subjects, flicker = (list(column) for column in zip(*found))
+    return Measures(motion, cameras, subjects, flicker, likeness(frames, frames[:1] if image is None else image, flow, size))
 
 
-def first_moving(speeds):
+def first_moving(speeds: list[float]) -> int:
     """How many pairs pass before the clip moves: the first whose motion is at least a fifth of the upper quartile's; all of them for a still clip (upper quartile below STILL)."""
     usual = float(np.quantile(speeds, 0.75))
     return next((i for i, speed in enumerate(speeds) if usual > STILL and speed >= STARTS_MOVING * usual), len(speeds))
 
 
-def dynamic_degree(frames, fps, flow):
+def dynamic_degree(frames: torch.Tensor, fps: float, flow: Callable) -> tuple[bool, list[float], float, int]:
     """VBench's dynamic degree -> (dynamic or not, the pairs' scores, the limit, the pairs that must exceed it).
 
     Every round(fps / 8)-th frame at its own size; a pair scores the mean of its largest 5 % of flow

@@ -27,7 +27,7 @@ class Accumulator:
     def __init__(self):
         self.count, self.mean, self.m2 = 0, None, None
 
-    def add(self, clips: torch.Tensor):
+    def add(self, clips: torch.Tensor) -> None:
         """Add a batch of clips: [n, C, T, h, w]."""
         clips = clips.detach().to("cpu", torch.float64)  # [n, C, T, h, w]
         part = Accumulator()
@@ -35,7 +35,7 @@ class Accumulator:
         part.m2 = (clips - part.mean).square().sum(0)
         self.merge(part)
 
-    def merge(self, other: "Accumulator"):
+    def merge(self, other: "Accumulator") -> None:
         """Take in another accumulator's clips; the order of merges does not matter."""
         if other.count == 0:
             return
@@ -102,7 +102,7 @@ class Estimate:
         """A short name for the set of the averaged clips, whatever their order."""
         return content(self.hashes)
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         """Write all of it in float64, atomically."""
         a = self.accumulator
         tensors = {} if a.count == 0 else {"mean": a.mean, "m2": a.m2}
@@ -139,7 +139,7 @@ class Estimate:
     def run(
         self, items: Sequence, read: Callable, encode: Callable, path: Path | None = None, every: float = 30.0,
         progress: Callable | None = None, stamp: Callable = lambda item: None,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         """Work through the rest of `items`; stopped at any moment, nothing is counted twice.
 
         read(item) -> a clip, or raises Unreadable; encode(clip) -> latents [C, T, h, w];
@@ -237,7 +237,7 @@ def merge(estimates: Sequence[Estimate]) -> Accumulator:
     return total
 
 
-def all_reduce(accumulator: Accumulator):
+def all_reduce(accumulator: Accumulator) -> None:
     """Merge over all processes of torch.distributed, in place. Chan's formula in closed form.
 
     Every process must have met at least one clip, or know the shape from another.

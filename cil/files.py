@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -53,7 +54,7 @@ def unwritable(path: Path, error: OSError) -> OSError:
 
 
 @contextmanager
-def replacing(path: Path):
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """-> a binary file that takes the place of `path` at the end, all of it or nothing. Rights follow the umask. Raises OSError."""
     path, part = Path(path), None
     try:
@@ -72,7 +73,7 @@ def replacing(path: Path):
                 part.unlink(missing_ok=True)
 
 
-def write_safetensors(tensors: dict, path: Path, strings: dict, gather: Callable = lambda tensor: tensor, checksum: bool = False):
+def write_safetensors(tensors: dict, path: Path, strings: dict, gather: Callable = lambda tensor: tensor, checksum: bool = False) -> None:
     """Write tensors and metadata as a safetensors file, one tensor after another: never a second copy of all of them.
 
     gather(tensor): all of a tensor of which this process holds a share. checksum: keep a CRC-32 of
@@ -192,14 +193,14 @@ def _told(owner):
         return "another process"
 
 
-def tidy(folder: Path):
+def tidy(folder: Path) -> None:
     """Take away what a writer that was killed after its last word left in a folder in which nothing is left to do."""
     if (Path(folder) / FOLDER_LOCK).exists():
         with suppress(Claimed, OSError), claim(folder=folder):
             pass
 
 
-def sweep(path: Path):
+def sweep(path: Path) -> None:
     """Remove what killed writers of a file, or in a folder, left half-written. For whoever has claimed it, or for a folder of one's own."""
     path = Path(path)
     folder, start = (path, "") if path.is_dir() else (path.parent, path.name)

@@ -6,7 +6,10 @@ backends are not comparable.
 """
 
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -16,12 +19,12 @@ UPDATES = 12  # of RAFT's flow, torchvision's own number
 VBENCH_UPDATES = 20
 
 
-def missing(library, purpose, package):
+def missing(library: str, purpose: str, package: str) -> ImportError:
     """An ImportError that says what to install."""
     return ImportError(f"{library}, which {purpose} needs, is not installed: run 'pip install {package}' in ComfyUI's Python and start ComfyUI again")
 
 
-def opencv(purpose):
+def opencv(purpose: str) -> ModuleType:
     """The module cv2; without it an ImportError in words."""
     try:
         import cv2
@@ -30,7 +33,7 @@ def opencv(purpose):
     return cv2
 
 
-def dis():
+def dis() -> Callable:
     """OpenCV's dense inverse search: fast on a CPU, needs no weights."""
     cv2 = opencv("DIS flow")
     engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -42,7 +45,7 @@ def dis():
     return flow
 
 
-def raft(size="large", weights=None, device="cpu"):
+def raft(size: str = "large", weights: str | None = None, device: torch.device | str = "cpu") -> Callable:
     """torchvision's RAFT, as in the paper: flow(a, b, updates=UPDATES).
 
     weights: a file in torchvision's or in the original repository's layout; None lets
@@ -72,7 +75,7 @@ def raft(size="large", weights=None, device="cpu"):
     return of_network(model.eval().to(device), device)
 
 
-def of_network(model, device):
+def of_network(model: torch.nn.Module, device: torch.device | str) -> Callable:
     """The backend of a RAFT network of torchvision's that is there already: flow(a, b, updates=UPDATES)."""
 
     @torch.no_grad()
@@ -100,42 +103,31 @@ def _state_dict(path):
         raise ValueError(f"{path.name} cannot be read: {error}") from None
 
 
-def torchvision_layout(state):
+# RAFT's original names -> torchvision's, one after the other. A shortcut's norm3 stands under `downsample` too.
+RAFT_NAMES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^fnet\.", "feature_encoder."), (r"^cnet\.", "context_encoder."),
+        (r"(_encoder)\.conv1\.", r"\1.convnormrelu.0."), (r"(_encoder)\.norm1\.", r"\1.convnormrelu.1."), (r"(_encoder)\.conv2\.", r"\1.conv."),
+        (r"(layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."), (r"(layer\d\.\d)\.norm(\d)\.", r"\1.convnormrelu\2.1."),
+        (r"\.encoder\.conv([cf])(\d)\.", r".motion_encoder.conv\1\2.0."), (r"\.convc(\d)\.", r".convcorr\1."), (r"\.convf(\d)\.", r".convflow\1."),
+        (r"\.encoder\.conv\.", ".motion_encoder.conv.0."),
+        (r"\.gru\.(conv[zrq])(\d)\.", r".recurrent_block.convgru\2.\1."), (r"\.gru\.(conv[zrq])\.", r".recurrent_block.convgru1.\1."),
+        (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."), (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
+    )
+)  # fmt: skip
+ALIAS = re.compile(r"layer\d\.\d\.norm3\.")
+
+
+def torchvision_layout(state: dict) -> dict:
     """RAFT's original names (module.fnet.layer1.0.conv1 ...) -> torchvision's."""
     state = {k.removeprefix("module."): v for k, v in state.items()}
     if not any(k.startswith("fnet.") for k in state):
         return state
-    return {_torchvision_name(k): v for k, v in state.items() if _torchvision_name(k)}
 
+    def renamed(name):
+        for pattern, replacement in RAFT_NAMES:
+            name = pattern.sub(replacement, name)
+        return name
 
-def _torchvision_name(name):
-    """One original parameter's torchvision name, or None for an alias that torchvision has not."""
-    part, rest = name.split(".", 1)
-    if part in ("fnet", "cnet"):
-        encoder = {"fnet": "feature_encoder", "cnet": "context_encoder"}[part]
-        words = rest.split(".")
-        if words[0] == "conv1":
-            return f"{encoder}.convnormrelu.0.{words[1]}"
-        if words[0] == "norm1":
-            return f"{encoder}.convnormrelu.1.{words[1]}"
-        if words[0] == "conv2":
-            return f"{encoder}.conv.{words[1]}"
-        layer, block, kind, *tail = words
-        if kind == "downsample":
-            return f"{encoder}.{layer}.{block}.downsample.{'.'.join(tail)}"
-        number = kind[-1]
-        if kind == "norm3":  # the shortcut's, which stands under `downsample` too
-            return None
-        if kind.startswith("norm"):
-            return f"{encoder}.{layer}.{block}.convnormrelu{number}.1.{tail[0]}"
-        return f"{encoder}.{layer}.{block}.convnormrelu{number}.0.{tail[0]}"
-    words = rest.split(".")
-    if words[0] == "encoder":
-        layer = {"convc1": "convcorr1.0", "convc2": "convcorr2.0", "convf1": "convflow1.0", "convf2": "convflow2.0", "conv": "conv.0"}[words[1]]
-        return f"update_block.motion_encoder.{layer}.{words[2]}"
-    if words[0] == "gru":
-        gate, unit = words[1][:5], words[1][5:] or "1"
-        return f"update_block.recurrent_block.convgru{unit}.{gate}.{words[2]}"
-    if words[0] == "mask":
-        return f"mask_predictor.{ {'0': 'convrelu.0', '2': 'conv'}[words[1]] }.{words[2]}"
-    return f"update_block.{rest}"
+    return {renamed(k): v for k, v in state.items() if not ALIAS.search(k)}

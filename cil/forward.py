@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+Level = float | torch.Tensor
+
 
 @dataclass(frozen=True)
 class ForwardProcess:
@@ -27,19 +29,19 @@ class ForwardProcess:
     scale: Callable
     preserving: bool = False
 
-    def signal(self, sigma):
+    def signal(self, sigma: Level) -> Level:
         """What x_0 is multiplied by in the host's space."""
         return self.alpha(sigma) * self.scale(sigma)
 
-    def noise(self, sigma):
+    def noise(self, sigma: Level) -> Level:
         """What eps is multiplied by in the host's space."""
         return self.sigma(sigma) * self.scale(sigma)
 
-    def naive(self, sigma):
+    def naive(self, sigma: Level) -> Level:
         """Standard deviation of the paper's naive early start, p_T put at `sigma`: N(0, I) for VP, pure noise otherwise."""
         return self.scale(sigma) if self.preserving else self.noise(sigma)
 
-    def corrupt(self, x0, eps, sigma):
+    def corrupt(self, x0: torch.Tensor, eps: torch.Tensor, sigma: Level) -> torch.Tensor:
         """A draw from q(x_t | x_0), in the host's space."""
         return self.signal(sigma) * x0 + self.noise(sigma) * eps
 

@@ -14,12 +14,12 @@ CUT = 0.25  # d_s and d_t, the usual ones
 FREE_INIT_ORDER = 4
 
 
-def diffused(x0, eps, ratio):
+def diffused(x0: torch.Tensor, eps: torch.Tensor, ratio: float) -> torch.Tensor:
     """x_0 at the level of this signal-to-noise ratio, in unit-variance form."""
     return (ratio * x0 + eps) / math.sqrt(1 + ratio * ratio)
 
 
-def distance(shape, d_s, d_t):
+def distance(shape: tuple[int, ...], d_s: float, d_t: float) -> torch.Tensor:
     """[t, h, w]: the distance of each frequency from zero, 1 at the cut. shape: (t, h, w).
 
     d_s, d_t: where the cut lies, as shares of the Nyquist frequency in space and time. In the order
@@ -31,24 +31,25 @@ def distance(shape, d_s, d_t):
     return (t.square()[:, None, None] + h.square()[:, None] + w.square()).sqrt()
 
 
-def gaussian_filter(shape, d_s=CUT, d_t=CUT):
+def gaussian_filter(shape: tuple[int, ...], d_s: float = CUT, d_t: float = CUT) -> torch.Tensor:
     """ConsistI2V's low-pass: exp(-d^2 / 2)."""
     return torch.exp(-distance(shape, d_s, d_t).square() / 2)
 
 
-def butterworth_filter(shape, d_s=CUT, d_t=CUT, order=FREE_INIT_ORDER):
+def butterworth_filter(shape: tuple[int, ...], d_s: float = CUT, d_t: float = CUT, order: int = FREE_INIT_ORDER) -> torch.Tensor:
     """FreeInit's low-pass: 1 / (1 + d^(2 n))."""
     return 1 / (1 + distance(shape, d_s, d_t).pow(2 * order))
 
 
-def mixed_frequencies(low, high, low_pass):
+def mixed_frequencies(low: torch.Tensor, high: torch.Tensor, low_pass: torch.Tensor) -> torch.Tensor:
     """IFFT(FFT(low) L + FFT(high) (1 - L)) over t, h, w: the low frequencies of one, the high ones of the other."""
-    kept = torch.fft.fftn(low.double(), dim=(-3, -2, -1)) * low_pass
-    added = torch.fft.fftn(high.double(), dim=(-3, -2, -1)) * (1 - low_pass)
+    exact = lambda x: x.to("cpu", torch.float64)  # MPS has no float64
+    kept = torch.fft.fftn(exact(low), dim=(-3, -2, -1)) * low_pass  # [..., t, h, w]
+    added = torch.fft.fftn(exact(high), dim=(-3, -2, -1)) * (1 - low_pass)
     return torch.fft.ifftn(kept + added, dim=(-3, -2, -1)).real.to(high)
 
 
-def frame_init(still, eps, ratio, d_s=CUT, d_t=CUT):
+def frame_init(still: torch.Tensor, eps: torch.Tensor, ratio: float, d_s: float = CUT, d_t: float = CUT) -> torch.Tensor:
     """ConsistI2V's start (arXiv 2402.04324): the repeated first frame's low frequencies at level tau, `eps` for the rest.
 
     still: the first frame's x_0, repeated over t. ratio: at tau. The same eps noises the frame, as in the authors' code.
@@ -56,12 +57,14 @@ def frame_init(still, eps, ratio, d_s=CUT, d_t=CUT):
     return mixed_frequencies(diffused(still, eps, ratio), eps, gaussian_filter(eps.shape[-3:], d_s, d_t))
 
 
-def free_init(x0, first, fresh, ratio, d_s=CUT, d_t=CUT, order=FREE_INIT_ORDER):
+def free_init(
+    x0: torch.Tensor, first: torch.Tensor, fresh: torch.Tensor, ratio: float, d_s: float = CUT, d_t: float = CUT, order: int = FREE_INIT_ORDER
+) -> torch.Tensor:
     """FreeInit's next start (arXiv 2312.07537): a result diffused with its `first` noise keeps its low frequencies, `fresh` noise for the rest."""
     return mixed_frequencies(diffused(x0, first, ratio), fresh, butterworth_filter(first.shape[-3:], d_s, d_t, order))
 
 
-def progressive(noise, a):
+def progressive(noise: torch.Tensor, a: float) -> torch.Tensor:
     """PYoCo's progressive noise (arXiv 2305.10474): e_j = a / sqrt(1 + a^2) e_{j-1} + 1 / sqrt(1 + a^2) n_j.
 
     noise: n, [..., t, h, w]. Each frame stays unit noise; frames j and k correlate at (a / sqrt(1 + a^2))^|j - k|. a = 0: n itself.
@@ -73,6 +76,6 @@ def progressive(noise, a):
     return torch.stack(frames, -3)
 
 
-def mixed(noise, shared, a):
+def mixed(noise: torch.Tensor, shared: torch.Tensor, a: float) -> torch.Tensor:
     """PYoCo's mixed noise: e_j = a / sqrt(1 + a^2) e_shared + 1 / sqrt(1 + a^2) n_j. shared: [..., h, w]. a = 0: n itself."""
     return (a * shared.unsqueeze(-3) + noise) / math.sqrt(1 + a * a)

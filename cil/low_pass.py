@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 
-def gaussian(image, sigma):
+def gaussian(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur by a Gaussian of standard deviation `sigma`, in latent cells; 0 changes nothing.
 
     The border is repeated outwards, so that a flat image stays exactly as bright as it was.
@@ -30,7 +30,7 @@ def gaussian(image, sigma):
     return rows.reshape(image.shape).to(image)
 
 
-def down_up(image, factor):
+def down_up(image: torch.Tensor, factor: float) -> torch.Tensor:
     """Shrink to 1 / `factor` of the size and enlarge again, both bilinear; 1 changes nothing."""
     if not 1 <= factor < math.inf:
         raise ValueError(f"an image can be shrunk by a factor of 1 or more, but {factor} was given")

@@ -13,23 +13,26 @@ since a model of real data reckons with more than two. The verdict is calibratio
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
+from .forward import ForwardProcess
 
-def noise_for(x0, seed, level, draw):
+
+def noise_for(x0: torch.Tensor, seed: int, level: int, draw: int) -> torch.Tensor:
     """Unit noise of one level and draw, the same on every device: like x0."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + level * 1009 + draw) % 2**63)
     return torch.randn(x0.shape, generator=generator).to(x0)
 
 
-def one_step(denoise, process, x0, sigma, eps):
+def one_step(denoise: Callable, process: ForwardProcess, x0: torch.Tensor, sigma: float, eps: torch.Tensor) -> torch.Tensor:
     """Eq. 4: the clean clip predicted in one step from q(x | x_0) at `sigma`."""
     return denoise(process.corrupt(x0, eps, sigma), sigma)
 
 
-def one_step_predictions(denoise, process, x0, sigmas, seed=0, draws=1):
+def one_step_predictions(denoise: Callable, process: ForwardProcess, x0: torch.Tensor, sigmas: Sequence[float], seed: int = 0, draws: int = 1) -> torch.Tensor:
     """Predictions for every level, averaged over `draws` seeded noises: [levels, *x0.shape]."""
     levels = []
     for level, sigma in enumerate(sigmas):
@@ -44,7 +47,7 @@ def _inner(a, b):
     return float((a.to("cpu", torch.float64) * b.to("cpu", torch.float64)).sum())  # MPS has no float64
 
 
-def motion_gain(prediction, x0, still):
+def motion_gain(prediction: torch.Tensor, x0: torch.Tensor, still: torch.Tensor) -> float:
     """How much of the clip's departure from its still first frame is predicted: 0 = a still, 1 = the truth.
 
     <X̂ - y, X_0 - y> / ||X_0 - y||^2. Flicker does not raise it, unlike optical flow.
@@ -53,7 +56,7 @@ def motion_gain(prediction, x0, still):
     return _inner(prediction - still, move) / _inner(move, move)
 
 
-def responsiveness(prediction_a, prediction_b, a, b):
+def responsiveness(prediction_a: torch.Tensor, prediction_b: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
     """How much of the difference of two clips survives into their predictions, noise and picture being the same.
 
     <X̂_A - X̂_B, A - B> / ||A - B||^2: 0 = nothing was read from the noisy clip, 1 = all.
@@ -62,7 +65,7 @@ def responsiveness(prediction_a, prediction_b, a, b):
     return _inner(prediction_a - prediction_b, difference) / _inner(difference, difference)
 
 
-def readable(process, sigma, a, b):
+def readable(process: ForwardProcess, sigma: float, a: torch.Tensor, b: torch.Tensor) -> float:
     """The `responsiveness` of the exact posterior mean when the clip is A or B with equal chances.
 
     A closed form of s = signal ||A - B|| / noise: 2 E[logistic(s^2 / 2 + s z)] - 1, z ~ N(0, 1).
@@ -73,12 +76,12 @@ def readable(process, sigma, a, b):
     return float(2 * (weight / weight.sum() / (1 + np.exp(-argument))).sum() - 1)
 
 
-def slowed(clip, frames_dim):
+def slowed(clip: torch.Tensor, frames_dim: int) -> torch.Tensor:
     """The clip at half its speed: every frame shown twice, as many frames as before; the first stays the first."""
     index = torch.arange(clip.shape[frames_dim], device=clip.device) // 2
     return clip.index_select(frames_dim, index)
 
 
-def frozen(clip, frames_dim):
+def frozen(clip: torch.Tensor, frames_dim: int) -> torch.Tensor:
     """The clip's first frame in all frames."""
     return clip.narrow(frames_dim, 0, 1).expand_as(clip)

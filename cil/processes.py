@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,7 +26,7 @@ ENDED = "so this one ends too; the same command goes on from what was saved last
 
 
 @contextmanager
-def command(patience: timedelta = PATIENCE):
+def command(patience: timedelta = PATIENCE) -> Iterator[None]:
     """Run a command's work: torchrun's processes set up and watched, and what goes wrong said in one sentence.
 
     Each process gets a graphics card of its own where there are any (CIL_CPU: none). When the
@@ -60,7 +61,7 @@ def command(patience: timedelta = PATIENCE):
             watch.stop()
 
 
-def disband():
+def disband() -> None:
     """The processes have met for the last time: from here on each may end when it likes."""
     if dist.is_available() and dist.is_initialized():
         Watch.running.stop() if Watch.running else None
@@ -107,7 +108,7 @@ class Watch(threading.Thread):
             return "the launcher of this process has ended"
         return next((f"process {rank} of this work has ended" for rank, pid in self.peers.items() if not alive(pid)), "")
 
-    def run(self):
+    def run(self) -> None:
         while not self.stopped.wait(BEAT):
             if self.gone():
                 if not self.stopped.wait(GRACE):  # the main thread may be about to say more
@@ -123,14 +124,14 @@ class Watch(threading.Thread):
             waiting.wait(0.1)
         return False
 
-    def end(self):
+    def end(self) -> None:
         """End this process at once, whatever it waits for, with one sentence."""
         with self.telling:
             with suppress(OSError, ValueError):  # nobody may be listening any more
                 print(f"{self.gone()}, {ENDED}", file=sys.stderr, flush=True)
             os._exit(1)
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped.set()
         Watch.running = None
 
@@ -154,7 +155,7 @@ class Alone:
         """The loss of one pass with the gradients' mean over the processes in its backward pass."""
         return loss
 
-    def accumulating(self, loss: Callable, more: bool):
+    def accumulating(self, loss: Callable, more: bool) -> AbstractContextManager:
         """A context for a pass, of what `wrap_loss` gave: the processes exchange gradients unless `more` passes of this update follow."""
         return nullcontext()
 
@@ -185,18 +186,18 @@ class Replicas(Alone):
     def __init__(self):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
-    def wrap_loss(self, loss, parameters):
+    def wrap_loss(self, loss: Callable, parameters: Iterable[torch.nn.Parameter]) -> Callable:
         return DistributedDataParallel(_Replica(parameters, loss))
 
-    def accumulating(self, loss, more):
+    def accumulating(self, loss: Any, more: bool) -> AbstractContextManager:
         return loss.no_sync() if more else nullcontext()
 
-    def mean(self, value):
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
         total = value.clone()
         dist.all_reduce(total)
         return total / self.world
 
-    def should_save(self, now):
+    def should_save(self, now: bool) -> bool:
         return now and self.rank == 0
 
 
@@ -205,7 +206,7 @@ class Shards(Replicas):
 
     saves_alone = False
 
-    def split(self, network, blocks, device):
+    def split(self, network: torch.nn.Module, blocks: Iterable[torch.nn.Module], device: torch.device | str) -> None:
         """Cut a network's weights in place; each of `blocks` is put together only while it computes."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
@@ -215,24 +216,24 @@ class Shards(Replicas):
         for module in [*blocks, network]:
             fully_shard(module, mesh=mesh)
 
-    def wrap_loss(self, loss, parameters):
+    def wrap_loss(self, loss: Callable, parameters: Iterable[torch.nn.Parameter]) -> Callable:
         return loss  # fully_shard's own backward pass averages
 
-    def accumulating(self, loss, more):
+    def accumulating(self, loss: Callable, more: bool) -> AbstractContextManager:
         return nullcontext()  # gradients that wait are whole ones, and would not fit
 
-    def gather(self, tensor):
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
-    def shard(self, tensor, like):
+    def shard(self, tensor: torch.Tensor, like: Any) -> torch.Tensor:
         if not hasattr(like, "full_tensor"):
             return tensor
         return dist.tensor.distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
-    def share_held(self, tensors):
+    def share_held(self, tensors: Iterable[Any]) -> float:
         return sum(t.to_local().numel() for t in tensors) / sum(t.numel() for t in tensors)
 
-    def should_save(self, now):
+    def should_save(self, now: bool) -> bool:
         flag = torch.tensor(float(now), device=self.device)
         dist.broadcast(flag, src=0)
         return bool(flag)
@@ -241,7 +242,7 @@ class Shards(Replicas):
 class _Replica(torch.nn.Module):
     """A loss and the parameters that it depends on, as DDP wants them."""
 
-    def __init__(self, parameters, loss):
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], loss: Callable):
         super().__init__()
         self.held, self.loss = torch.nn.ParameterList(parameters), loss
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from .files import checked, write_safetensors
 
 
-def write(tensors: dict, path: Path, kind: str, version: int, about: dict, gather: Callable = lambda tensor: tensor):
+def write(tensors: dict, path: Path, kind: str, version: int, about: dict, gather: Callable = lambda tensor: tensor) -> None:
     """Write a state: tensors, and a dict as JSON. gather(tensor): see write_safetensors. Raises OSError."""
     strings = {"format": kind, "version": str(version), "about": json.dumps(about)}
     write_safetensors(tensors, path, strings, gather, checksum=True)
@@ -40,13 +40,13 @@ def read(path: Path, kind: str, version: int, what: str, hint: str = "", old: st
         raise ValueError(f"{path} is damaged: what it tells of itself cannot be read ({error}). {anew.capitalize()}") from None
 
 
-def check_version(path: Path, found: str, newest: int):
+def check_version(path: Path, found: str, newest: int) -> None:
     """Raise ValueError for a file that a newer pack has written."""
     if not (found.isascii() and found.isdigit() and int(found) <= newest):
         raise ValueError(f"{path} has format version {found[:20]}, but this pack reads versions up to {newest}: update the pack, or delete it to begin anew")
 
 
-def check_settings(name: str, found: dict, wanted: dict, later: tuple = ()):
+def check_settings(name: str, found: dict, wanted: dict, later: tuple = ()) -> None:
     """Raise ValueError, naming the keys, unless two dicts of settings are equal. later: keys that older files do not have."""
     keys = {k for k in wanted.keys() | found.keys() if not (k in later and k not in found)}
     differing = sorted(k for k in keys if wanted.get(k) != found.get(k))

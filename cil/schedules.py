@@ -59,7 +59,7 @@ def retime(sigmas: torch.Tensor, start: float, fraction_of: Callable, sigma_of: 
     return torch.tensor(moved, dtype=sigmas.dtype, device=sigmas.device)
 
 
-def step_index(sigmas, sigma):
+def step_index(sigmas: torch.Tensor, sigma: float) -> int:
     """The step that a call of the model at `sigma` belongs to, from 0. sigmas: [steps + 1] falling, of the run.
 
     A call between two steps' levels (a sampler of second order) belongs to the step before it.

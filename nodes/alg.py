@@ -7,14 +7,17 @@ from types import SimpleNamespace
 
 import comfy.patcher_extension
 import comfy.samplers
+import torch
 from comfy_api.latest import io
 
 from ..cil import adaptive_low_pass as alg
 from ..cil.low_pass import FILTERS, NEUTRAL
 from .condition import ConditionChange, ConditionPatcher, sources
+from .families import Family
 from .host.calls import STEPS, TIME, elapsed, marked
 from .host.models import cloned, model_family
-from .host.notes import say
+from .host.notes import say, unchanged
+from .host.types import BaseModel, Conditioning, Executor, Guider, Model, NodeIdLike
 
 WRAPPER = "cil_adaptive_low_pass"
 FILTERED, RUN = "cil_adaptive_low_pass", "cil_adaptive_low_pass_run"  # keys of transformer_options: of one call, of one run
@@ -26,25 +29,25 @@ CFG1 = "CFG is 1: there is no difference of two predictions to guide by, so noth
 class Guidance:
     """The wrappers of one MODEL. It keeps nothing between calls: what a run needs travels in its transformer_options."""
 
-    def __init__(self, filter, strength, interval_in, start, end, schedule, decay, node_id):
-        self.filter, self.strength = filter, strength
-        self.interval_in, self.node_id = interval_in, node_id
+    def __init__(self, settings: tuple, node_id: NodeIdLike):
+        self.filter, self.strength, self.interval_in, start, end, schedule, decay = settings  # of settings_of
+        self.node_id = node_id
         self.weight = partial(alg.weight, schedule, start=start, end=end, decay=decay)
 
-    def sample(self, executor, guider, sigmas, extra_args, *args, **kwargs):
+    def sample(self, executor: Executor, guider: Guider, sigmas: torch.Tensor, extra_args: dict, *args, **kwargs) -> torch.Tensor:
         """SAMPLER_SAMPLE: switched off at CFG 1; afterwards it says what was done."""
         run = SimpleNamespace(off=without_guidance(guider), levels=set())
         out = executor(guider, sigmas, {**extra_args, "model_options": marked(extra_args["model_options"], **{RUN: run})}, *args, **kwargs)
         say(self.node_id, CFG1 if run.off else self.told(run, len(sigmas) - 1))
         return out
 
-    def told(self, run, steps):
+    def told(self, run: SimpleNamespace, steps: int) -> str:
         count = len(run.levels)
         if not count:
             return f"no evaluation lay in the interval, or the sampler asks for no pair of positive and negative: nothing changed in {steps} steps"
         return f"guided by the filtered image at {count} noise levels of a run of {steps} steps, one more evaluation at each"
 
-    def predict(self, executor, model, conds, x, timestep, model_options):
+    def predict(self, executor: Executor, model: BaseModel, conds: list, x: torch.Tensor, timestep: torch.Tensor, model_options: dict) -> list:
         """CALC_COND_BATCH: [cond, uncond] -> the pair out of which the host's CFG makes ALG. Other lists pass through."""
         if len(conds) != 2 or conds[0] is None or conds[1] is None:
             return executor(model, conds, x, timestep, model_options)
@@ -55,7 +58,7 @@ class Guidance:
         sharp = executor(model, [None, apart(conds[1])], x, timestep, model_options)[1]
         return list(alg.as_pair(sharp, text, null))
 
-    def step(self, model, timestep, options):
+    def step(self, model: BaseModel, timestep: torch.Tensor, options: dict) -> ConditionChange | None:
         """What happens to the image at this noise level, or None."""
         run, sigma = options.get(RUN) or SimpleNamespace(off=False, levels=set()), float(timestep.flatten()[0])
         weight = 0.0 if run.off else self.weight(self.progress(model, sigma, options.get("sample_sigmas")))
@@ -65,7 +68,7 @@ class Guidance:
         strength = alg.weakened(self.filter, self.strength, weight)
         return ConditionChange(lambda y, shared: FILTERS[self.filter](y, strength), everywhere=True)
 
-    def progress(self, model, sigma, sigmas):
+    def progress(self, model: BaseModel, sigma: float, sigmas: torch.Tensor | None) -> float:
         """0 at the beginning, 1 at the end."""
         if self.interval_in == TIME or sigmas is None:
             return elapsed(model, sigma)
@@ -75,24 +78,24 @@ class Guidance:
 class FilteredCalls(ConditionPatcher):
     """Wraps the host's APPLY_MODEL: changes the image in the calls that `Guidance.predict` has marked."""
 
-    def change(self, base, sigma, transformer_options):
+    def change(self, base: BaseModel, sigma: float, transformer_options: dict) -> ConditionChange | None:
         return transformer_options.get(FILTERED)
 
 
-def without_guidance(guider):
+def without_guidance(guider: Guider) -> bool:
     """Whether it is the host's guider at CFG 1; one that guides in its own way keeps no scale under this name."""
     own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     return not own and math.isclose(guider.cfg, 1.0)
 
 
-def apart(conds):
+def apart(conds: list) -> list[dict]:
     """The same conditionings under names of their own: caches of other packs (EasyCache) tell evaluations apart by them."""
     return [{**c, "uuid": uuid.uuid5(c["uuid"], WRAPPER)} if "uuid" in c else c for c in conds]
 
 
-def guided(model, settings, node_id):
+def guided(model: Model, settings: tuple, node_id: NodeIdLike) -> Model:
     """A clone of the MODEL with the guidance on it; one that was there is replaced."""
-    out, guidance, kinds = cloned(model), Guidance(*settings, node_id), comfy.patcher_extension.WrappersMP
+    out, guidance, kinds = cloned(model), Guidance(settings, node_id), comfy.patcher_extension.WrappersMP
     wrappers = {kinds.SAMPLER_SAMPLE: guidance.sample, kinds.CALC_COND_BATCH: guidance.predict, kinds.APPLY_MODEL: FilteredCalls(model_family(model), None)}
     for kind, wrapper in wrappers.items():
         out.remove_wrappers_with_key(kind, WRAPPER)
@@ -100,7 +103,9 @@ def guided(model, settings, node_id):
     return out
 
 
-def settings_of(family, preset, filter, strength, interval_in, start_at, end_at, schedule, decay):
+def settings_of(
+    family: Family, preset: str, filter: str, strength: float, interval_in: str, start_at: float, end_at: float, schedule: str, decay: float
+) -> tuple[tuple | None, list[str]]:
     """-> (settings of Guidance or None, notes). Raises ValueError."""
     if not 0 <= start_at <= end_at <= 1:
         raise ValueError(f"the interval must be 0 <= start_at <= end_at <= 1, but from {start_at:g} to {end_at:g} was given")
@@ -108,7 +113,7 @@ def settings_of(family, preset, filter, strength, interval_in, start_at, end_at,
         raise ValueError(f"the strength of '{filter}' is {NEUTRAL[filter]:g} (nothing) or more, but {strength:g} was given")
     name, notes = OF_FAMILY.get(family.key) if preset == FAMILY_PRESET else preset, []
     if name is None:
-        return None, [f"no setting is published for {family.key}: the model is left alone. Choose '{AS_SET}' and try your own"]
+        return None, [f"no setting is published for {family.key}. Choose '{AS_SET}' and try your own"]
     if name != AS_SET:
         published = alg.PUBLISHED[name]
         filter, strength, schedule = "down and up", published.strength, "constant"
@@ -116,7 +121,7 @@ def settings_of(family, preset, filter, strength, interval_in, start_at, end_at,
             interval_in, start_at, end_at = STEPS, 0.0, published.end
         notes.append(f"{name}, {published.source}")
     if strength == NEUTRAL[filter]:
-        return None, ["the image stays as it is: the strength is neutral"]
+        return None, ["the strength is neutral"]
     span = f"from {start_at:g}" + ("" if schedule == "exponential" else f" to {end_at:g}")
     notes.append(f"{filter} {strength:g}, {schedule}, {span} of the {'steps' if interval_in == STEPS else 'model time'}")
     if schedule == "exponential" and end_at < 1:
@@ -124,7 +129,7 @@ def settings_of(family, preset, filter, strength, interval_in, start_at, end_at,
     return (filter, strength, interval_in, start_at, end_at, schedule, decay), notes
 
 
-def widgets():
+def widgets() -> list[io.Input]:
     """The inputs that both nodes share."""
     presets = [FAMILY_PRESET, *alg.PUBLISHED, AS_SET]
     return [
@@ -141,7 +146,7 @@ def widgets():
 
 class AdaptiveLowPass(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILAdaptiveLowPass",
             display_name="Adaptive Low-Pass Guidance (CIL)",
@@ -161,15 +166,19 @@ class AdaptiveLowPass(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, preset, filter, strength, interval_in, start_at, end_at, schedule, decay):
+    def execute(
+        cls, model: Model, preset: str, filter: str, strength: float, interval_in: str, start_at: float, end_at: float, schedule: str, decay: float
+    ) -> io.NodeOutput:
         settings, notes = settings_of(model_family(model), preset, filter, strength, interval_in, start_at, end_at, schedule, decay)
+        if settings is None:
+            return unchanged(cls.hidden.unique_id, "; ".join(notes), model)
         say(cls.hidden.unique_id, "\n".join(notes))
-        return io.NodeOutput(model if settings is None else guided(model, settings, cls.hidden.unique_id))
+        return io.NodeOutput(guided(model, settings, cls.hidden.unique_id))
 
 
 class AdaptiveLowPassGuider(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILAdaptiveLowPassGuider",
             display_name="Adaptive Low-Pass Guider (CIL)",
@@ -194,7 +203,21 @@ class AdaptiveLowPassGuider(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, cfg, preset, filter, strength, interval_in, start_at, end_at, schedule, decay):
+    def execute(
+        cls,
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        cfg: float,
+        preset: str,
+        filter: str,
+        strength: float,
+        interval_in: str,
+        start_at: float,
+        end_at: float,
+        schedule: str,
+        decay: float,
+    ) -> io.NodeOutput:
         family = model_family(model)
         settings, notes = settings_of(family, preset, filter, strength, interval_in, start_at, end_at, schedule, decay)
         if settings is not None and math.isclose(cfg, 1.0):

@@ -7,10 +7,12 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ..cil import analytic_init, schedules
 from ..cil import moments as cil_moments
+from ..cil.moments import Moments
 from .host.latents import free_of, like_parts, partly_kept, parts_of, sized_for, sound_gain, to_latent
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
+from .host.types import Model
 from .moments import MomentsType, default_moments
 
 SOUND = "the sound beside the video starts at the same level, from plain noise"
@@ -29,11 +31,21 @@ class Start:
     standard deviation is sigma_p; a number, or a tensor where a mask keeps some of it at 1.
     """
 
-    def __init__(self, model, sampling, sigma, samples, mean, variance, noise_mask=None, gain_in=1.0):
+    def __init__(
+        self,
+        model: Model,
+        sampling: Sampling,
+        sigma: float,
+        samples: torch.Tensor,
+        mean: torch.Tensor,
+        variance: float | None,
+        noise_mask: torch.Tensor | None = None,
+        gain_in: float = 1.0,
+    ):
         self.sampling, self.sigma, self.gain_in = sampling, sigma, gain_in
         self.free = None if noise_mask is None else free_of(noise_mask, samples)
         self.partly_kept = noise_mask is not None and bool(partly_kept(noise_mask, samples).any())
-        self.noise_gain = sampling.naive_noise_gain(sigma)
+        self.noise_gain: float | torch.Tensor = sampling.naive_noise_gain(sigma)
         if variance is not None:
             _, std = analytic_init.optimal_start(sampling.process, sigma, variance)
             self.noise_gain = std / sampling.first_noise_factor(sigma)
@@ -42,7 +54,7 @@ class Start:
         else:
             # next to a picture even a mean of zeros goes through the host's process_latent_in
             self.latent = torch.where(self.free, model.get_model_object("process_latent_out")(mean).to(samples), samples)
-            self.noise_gain = torch.where(self.free, self.noise_gain, 1.0).to(samples)
+            self.noise_gain = torch.where(self.free, self.noise_gain, 1.0).to(samples)  # like samples
 
     def why_not_noised(self) -> str | None:
         """Why no LATENT alone can carry this start, in words; None if one can."""
@@ -52,7 +64,7 @@ class Start:
             return "the mask keeps a part of the picture by half, and one latent cannot hold both the noise to start from and the clean picture to keep"
         return None
 
-    def noised(self, model, noise):
+    def noised(self, model: Model, noise: torch.Tensor) -> torch.Tensor:
         """A LATENT's samples that a sampler with its noise switched off takes to the same x; what a mask keeps stays clean."""
         factor = self.sampling.first_latent_factor(self.sigma)
         mean = model.get_model_object("process_latent_in")(self.latent) if self.latent.any() else self.latent
@@ -61,7 +73,15 @@ class Start:
         return noised if self.free is None else torch.where(self.free, noised, self.latent)
 
 
-def starts(model, sampling, sigma, moments, parts, mean_strength=1.0, masks=None):
+def starts(
+    model: Model,
+    sampling: Sampling,
+    sigma: float,
+    moments: Moments | None,
+    parts: list[torch.Tensor],
+    mean_strength: float = 1.0,
+    masks: list[torch.Tensor] | None = None,
+) -> list[Start]:
     """A Start for each part of a LATENT. moments: of the video, the first part, None = the naive start, which any sound gets. masks: one a part."""
     means, variances = [torch.zeros_like(part) for part in parts], [None] * len(parts)
     gains = [1.0] + [sound_gain(model)] * (len(parts) - 1)
@@ -71,7 +91,7 @@ def starts(model, sampling, sigma, moments, parts, mean_strength=1.0, masks=None
     return [Start(model, sampling, sigma, *of_part) for of_part in zip(parts, means, variances, masks or [None] * len(parts), gains)]
 
 
-def masks_of(noise_mask, parts):
+def masks_of(noise_mask: torch.Tensor, parts: list[torch.Tensor]) -> list[torch.Tensor]:
     """A LATENT's mask, one a part. As the host has it, a part without one is free."""
     masks = parts_of(noise_mask)[: len(parts)]
     return masks + [torch.ones_like(part) for part in parts[len(masks) :]]
@@ -80,17 +100,17 @@ def masks_of(noise_mask, parts):
 class AnalyticNoise:
     """The host's random noise of a seed, times the gains of Starts."""
 
-    def __init__(self, seed, gains):
+    def __init__(self, seed: int, gains: list):
         self.seed, self.gains = seed, gains
 
-    def generate_noise(self, input_latent):
+    def generate_noise(self, input_latent: dict) -> torch.Tensor:
         noise = comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
         return like_parts(noise, [part * gain for part, gain in zip(parts_of(noise), self.gains)])
 
 
 class AnalyticInitLatent(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AnalyticInitLatent",
             display_name="Analytic Init Latent (CIL)",
@@ -133,7 +153,7 @@ class AnalyticInitLatent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latent, sigmas, seed, mean_strength, moments=None):
+    def execute(cls, model: Model, latent: dict, sigmas: torch.Tensor, seed: int, mean_strength: float, moments: Moments | None = None) -> io.NodeOutput:
         schedules.check(sigmas)
         sampling, family, notes = Sampling.of(model), model_family(model), []
         sigma = float(sigmas[0])

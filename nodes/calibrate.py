@@ -12,27 +12,34 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.sd
 import comfy.utils
 import torch
 
 from ..cil import calibration, levels, prepared, processes, training
+from ..cil.prepared import ClipSet
+from ..cil.training import Clip
 from .host.evaluation import SamplingContext
 from .host.latents import to_latent
 from .host.sampling import Sampling
+from .host.types import Conditioning, Model
 from .training import train
-from .training.conditions import adapter_of
+from .training.conditions import ConditionAdapter, adapter_of
 from .training.prepare import add_variant, load_checkpoint
 
+if TYPE_CHECKING:
+    from .verdict import Finding
 
-def levels_of(sampling, count: int, low: float, high: float) -> list[tuple[float, float]]:
+
+def levels_of(sampling: Sampling, count: int, low: float, high: float) -> list[tuple[float, float]]:
     """Levels of a model from fraction `high` down to `low` -> [(fraction, sigma)], see cil/levels.evenly."""
     least = max(sampling.fraction(sampling.sigma_min), 1e-6)
     return levels.evenly(sampling.process, lambda fraction: sampling.sigma(max(fraction, least)), count, low, high)
 
 
-def checked_adapter(model, clips, bucket):
+def checked_adapter(model: Model, clips: ClipSet, bucket: int) -> ConditionAdapter:
     """How the model is told of the clips of a set -> ConditionAdapter. Raises ValueError where it cannot take them, before anything runs."""
     try:
         adapter = adapter_of(model)
@@ -45,19 +52,19 @@ def checked_adapter(model, clips, bucket):
     return adapter
 
 
-def conditioning(adapter, clip, fps, bucket):
+def conditioning(adapter: ConditionAdapter, clip: Clip, fps: float, bucket: int) -> Conditioning:
     """A CONDITIONING of the host that says of one clip what training says of it."""
     told = adapter.conditioning(training.Example(clip, None, 0.0), fps, bucket or None, torch.device("cpu"))
     return [[told.pop("cross_attn"), told]]
 
 
-def chosen(clips, most: int, seed: int) -> list[int]:
+def chosen(clips: ClipSet, most: int, seed: int) -> list[int]:
     """Which clips of a set to take: `most` of them at random, 0 = all."""
     order = torch.randperm(len(clips), generator=training.generator(seed, 3)).tolist()
     return order[: most or len(order)]
 
 
-def probed(model, adapter, clip, sigmas, pairs, seed, bucket, fps, tick):
+def probed(model: Model, adapter: ConditionAdapter, clip: Clip, sigmas: list[float], pairs: int, seed: int, bucket: int, fps: float, tick: Callable) -> tuple:
     """One clip -> what `calibration.Evidence.add` takes. tick: see `calibration.measure`."""
     x0 = clip.latents.float()
     samples = to_latent(model, x0.movedim(1, 0) if adapter.frames_as_batch else x0[None])
@@ -68,7 +75,9 @@ def probed(model, adapter, clip, sigmas, pairs, seed, bucket, fps, tick):
     return found[0]
 
 
-def calibrate(model, clips, which: Iterable[int], sigmas: list[float], pairs: int, seed: int, bucket: int, tick: Callable) -> calibration.Evidence:
+def calibrate(
+    model: Model, clips: ClipSet, which: Iterable[int], sigmas: list[float], pairs: int, seed: int, bucket: int, tick: Callable
+) -> calibration.Evidence:
     """The clips `which` of a ClipSet through a MODEL, one after the other.
 
     bucket: the motion bucket that SVD is told, 0 = each clip's own; tick(place, level, predictions).
@@ -90,7 +99,7 @@ def gathered(evidence: calibration.Evidence) -> calibration.Evidence:
     """All processes' clips together, the same in each."""
     if processes.team().world == 1:
         return evidence
-    parts = [None] * processes.team().world
+    parts: list = [None] * processes.team().world
     torch.distributed.all_gather_object(parts, (evidence.products, evidence.dims, evidence.moments))
     whole = calibration.Evidence(evidence.process, evidence.levels, evidence.evaluations)
     for products, dims, moments in parts:
@@ -102,7 +111,7 @@ def gathered(evidence: calibration.Evidence) -> calibration.Evidence:
 # ---- the command ----------------------------------------------------------------------
 
 
-def arguments_of(arguments):
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nodes.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", metavar="SET", help="folder made by nodes.training.prepare")
     parser.add_argument("--model", required=True, help="checkpoint, diffusion model, or demo:leaking, demo:healthy, demo:FILE")
@@ -119,14 +128,14 @@ def arguments_of(arguments):
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     o = arguments_of(arguments)
     with processes.command():
         run(o)
 
 
 @torch.no_grad()
-def run(o):
+def run(o: argparse.Namespace) -> None:
     """The command, its arguments read."""
     from . import verdict
 
@@ -156,11 +165,11 @@ def run(o):
         save_plot(found, o.out.with_suffix(".png"))
 
 
-def save_plot(found, path):
+def save_plot(found: "Finding", path: Path) -> None:
     """The node's plot as a file."""
     from PIL import Image
 
-    from . import pictures
+    from . import plots
 
-    plot = pictures.probe_plot(found)[0]
+    plot = plots.probe_plot(found)[0]
     Image.fromarray((plot * 255).round().clamp(0, 255).byte().numpy()).save(path)

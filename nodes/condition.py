@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import comfy.patcher_extension
 import torch
 
-from .families import channels
+from .families import Family, ImageInput, channels
 from .host.latents import packed, unpacked
 from .host.models import cloned
 from .host.sampling import Sampling
-from .lvdm.unet import CHANGE_OF_TOKENS
+from .host.tokens import ENCODED, changed_tokens, projector_of
+from .host.types import BaseModel, Conditioning, Executor, Model
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
 SOME = 1e-3  # a frame whose latents all lie below this is padding, not a picture
@@ -43,23 +44,33 @@ class ConditionPatcher:
     time_of(sampling, sigma): the noise level as a time in [0, 1]; by default as a fraction of T.
     """
 
-    def __init__(self, family, at: Callable, time_of: Callable = Sampling.fraction):
+    def __init__(self, family: Family, at: Callable, time_of: Callable = Sampling.fraction):
         self.family, self.at, self.time_of = family, at, time_of
 
-    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+    def __call__(
+        self,
+        executor: Executor,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: torch.Tensor | None = None,
+        c_crossattn: torch.Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict = {},
+        **kwargs,
+    ) -> torch.Tensor:
         base, sigma = executor.class_obj, float(t.flatten()[0])
         change = self.change(base, sigma, transformer_options)
-        if change is not None:
-            call = ModelCall(base, self.family.image, change, len(transformer_options.get("cond_or_uncond", [0])))
-            inputs = {**kwargs, "c_concat": c_concat, "c_crossattn": c_crossattn}
-            x = call.with_kept_frames(x, t, inputs)
-            transformer_options = call.with_resampled_tokens(transformer_options, inputs)
-            inputs = call.with_level(call.with_image(inputs))
-            c_concat, c_crossattn = inputs.pop("c_concat"), inputs.pop("c_crossattn")
-            kwargs = inputs
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        if change is None:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        call = ModelCall(base, self.family.image, change, len(transformer_options.get("cond_or_uncond", [0])))
+        inputs = {**kwargs, "c_concat": c_concat, "c_crossattn": c_crossattn}
+        x = call.with_kept_frames(x, t, inputs)
+        projected = call.change_of_projected(inputs)
+        inputs = call.with_level(call.with_image(inputs))
+        with changed_tokens(base.diffusion_model, projected):
+            return executor(x, t, inputs.pop("c_concat"), inputs.pop("c_crossattn"), control, transformer_options, **inputs)
 
-    def change(self, base, sigma, transformer_options) -> ConditionChange | None:
+    def change(self, base: BaseModel, sigma: float, transformer_options: dict) -> ConditionChange | None:
         """What happens to the image in this call, or None."""
         return self.at(sigma, self.time_of(Sampling(base.model_sampling), sigma))
 
@@ -67,33 +78,30 @@ class ConditionPatcher:
 class ModelCall:
     """One call of the model. rows: how many conditionings the host has put into the batch, one after another."""
 
-    def __init__(self, base, image, change, rows):
+    def __init__(self, base: BaseModel, image: ImageInput, change: ConditionChange, rows: int):
         self.base, self.image, self.change, self.rows = base, image, change, rows
         self.latent_channels = base.latent_format.latent_channels
+        self.projected = ENCODED if ENCODED in image.tokens and projector_of(base.diffusion_model) else None
 
-    def with_image(self, inputs):
+    def with_image(self, inputs: dict) -> dict:
         """The inputs of the network with the image in them changed; a new dict."""
         out, places = dict(inputs), {"c_concat": self.image.layouts}
         places |= {name: (layout,) for name, layout in self.image.tensors.items()}
         for name, layouts in places.items():
             if out.get(name) is not None:
                 out[name] = self._in_layout(out[name], layouts)
-        for name in self.image.tokens if self.change.tokens and not self.image.resampled else ():
-            if out.get(name) is not None:
+        for name in self.image.tokens if self.change.tokens else ():
+            if out.get(name) is not None and name != self.projected:
                 out[name] = self._where(_not_empty(out[name]), out[name], self.change.tokens, (0,))
         return out
 
-    def with_resampled_tokens(self, transformer_options, inputs):
-        """The options with the change of tokens for a network whose own resampler makes them of the image encoder's."""
-        seen = next((inputs[name] for name in self.image.tokens if inputs.get(name) is not None), None)
-        if not self.image.resampled or self.change.tokens is None or seen is None:
-            return transformer_options
+    def change_of_projected(self, inputs: dict) -> Callable | None:
+        """What happens to the tokens that the network's projector makes of the image encoder's; None where nothing does."""
+        seen = inputs.get(self.projected) if self.projected else None
+        if self.change.tokens is None or seen is None:
+            return None
         where = _not_empty(seen)  # [rows, or rows x frames, 1, 1]
-
-        def change(tokens):
-            return self._where(where[:: len(where) // len(tokens)], tokens, self.change.tokens, (0,))
-
-        return {**transformer_options, CHANGE_OF_TOKENS: change}
+        return lambda tokens: self._where(where[:: len(where) // len(tokens)], tokens, self.change.tokens, (0,))
 
     def _in_layout(self, tensor, layouts):
         """The image channels of [rows, channels, (frames,) h, w] changed, where the image is given."""
@@ -101,7 +109,7 @@ class ModelCall:
         parts = layout_parts(layouts, tensor.shape[dim], self.latent_channels)
         if "image" not in parts:
             return tensor
-        image = tensor.narrow(dim, *parts["image"])
+        image = tensor.narrow(dim, *parts["image"])  # [rows, C, (T,) h, w]
         where = image.new_ones((1,) * image.ndim, dtype=torch.bool) if self.change.everywhere else image_mask(tensor, parts, dim)
         changed = self._where(where, image, self.change.image, self._shared(tensor.ndim))
         first, count = parts["image"]
@@ -119,7 +127,7 @@ class ModelCall:
         rows = self.rows if y.shape[0] % self.rows == 0 else 1
         return torch.where(where, torch.cat([change(part, shared) for part in y.chunk(rows)]), y)
 
-    def with_kept_frames(self, x, t, inputs):
+    def with_kept_frames(self, x: torch.Tensor, t: torch.Tensor, inputs: dict) -> torch.Tensor:
         """x with the frames changed in which sampling keeps the image.
 
         The host shows the network a kept frame scaled by a factor that its scale_latent_inpaint
@@ -132,7 +140,7 @@ class ModelCall:
         where = self._kept_mask(x, inputs)
         if where is None:
             return x
-        one = x.new_ones((1,) * x.ndim)
+        one = x.new_ones((1,) * x.ndim)  # a number with x's dimensions
         factor = self.base.scale_latent_inpaint(x=one, sigma=t[:1], noise=0 * one, latent_image=one)
         return self._where(where, x, lambda y, shared: self.change.image(y / factor, shared) * factor, ())
 
@@ -150,22 +158,22 @@ class ModelCall:
         parts = layout_parts(self.image.layouts, told.shape[1], self.latent_channels)
         return (told.narrow(1, *parts["mask"]) > 1 - SOME).to(x.device) if "mask" in parts else None
 
-    def with_level(self, inputs):
+    def with_level(self, inputs: dict) -> dict:
         """The inputs with the level written where the family reads it."""
         y = inputs.get("y")
         if self.change.level is None or self.image.level is None or y is None:
             return inputs
         first, last = self.image.level
-        embedded = self.base.embedder(torch.tensor([self.change.level])).to(y).expand(y.shape[0], -1)
+        embedded = self.base.embedder(torch.tensor([self.change.level])).to(y).expand(y.shape[0], -1)  # [rows, last - first]
         return {**inputs, "y": torch.cat([y[:, :first], embedded, y[:, last:]], 1)}
 
 
-def layout_parts(layouts, width, latent_channels):
+def layout_parts(layouts: tuple, width: int, latent_channels: int) -> dict:
     """The parts of the first layout that is `width` wide; none fits: {}."""
     return next(filter(None, (channels(layout, width, latent_channels) for layout in layouts)), {})
 
 
-def image_mask(tensor, parts, dim):
+def image_mask(tensor: torch.Tensor, parts: dict, dim: int) -> torch.Tensor:
     """Where the image is given: by the layout's mask, otherwise the frames that are not empty."""
     if "mask" in parts:
         return tensor.narrow(dim, *parts["mask"]).amax(dim, keepdim=True) > SOME
@@ -179,14 +187,14 @@ def _not_empty(tokens):
     return tokens.abs().amax((-2, -1), keepdim=True) > 0
 
 
-def patched(model, key, condition):
+def patched(model: Model, key: str, condition: ConditionPatcher) -> Model:
     """A clone of the MODEL with one more ConditionPatcher on it."""
     out = cloned(model)
     out.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, key, condition)
     return out
 
 
-def sources(family, conditioning):
+def sources(family: Family, conditioning: Conditioning) -> list[str]:
     """What carries the image into this family's network, in words; [] where the conditioning has none.
 
     Frames that a mask keeps are in the LATENT, which a conditioning does not show.

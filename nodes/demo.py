@@ -8,7 +8,7 @@ from ..demo import scenes
 
 class LoadDemoModel(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILLoadDemoModel",
             display_name="Load Demo Model (CIL)",
@@ -30,7 +30,7 @@ class LoadDemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, checkpoint):
+    def execute(cls, checkpoint: str) -> io.NodeOutput:
         from ..demo import model
 
         return io.NodeOutput(*model.load(checkpoint))
@@ -38,7 +38,7 @@ class LoadDemoModel(io.ComfyNode):
 
 class DemoScene(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILDemoScene",
             display_name="Demo Scene (CIL)",
@@ -66,7 +66,7 @@ class DemoScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, seed, motion_bucket_id, frames):
+    def execute(cls, seed: int, motion_bucket_id: int, frames: int) -> io.NodeOutput:
         scene = scenes.sample(1, torch.Generator().manual_seed(seed)).replace(bucket=float(motion_bucket_id))
         other = scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS)
         clip, other = (scenes.render(s, frames)[0].movedim(1, -1) for s in (scene, other))

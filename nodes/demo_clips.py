@@ -2,12 +2,13 @@
 
 from comfy_api.latest import io
 
+from .host.types import ClipVision
 from .training.nodes import ClipsType
 
 
 class DemoClips(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILDemoClips",
             display_name="Demo Clips (CIL)",
@@ -32,7 +33,7 @@ class DemoClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip_vision, count, seed):
+    def execute(cls, clip_vision: ClipVision, count: int, seed: int) -> io.NodeOutput:
         from ..demo import clips
 
         return io.NodeOutput(clips.DemoClips(clip_vision, count, seed))

@@ -143,7 +143,8 @@ def curves_of(text: str) -> list[Curve] | None:
         names = [entry.get(name) for name in ("model", "lever", "key")] if isinstance(entry, dict) else [None]
         if all(isinstance(name, str) and len(name) <= 100 for name in names):
             readings = tuple(k for k in readings_of(entry.get("readings")) if not k.strip)
-            found.append(Curve(*names, readings))
+            model, lever, key = names
+            found.append(Curve(model, lever, key, readings))
     return found
 
 

@@ -8,10 +8,13 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ..cil import analytic_init
 from ..cil import moments as cil_moments
+from ..cil.clips import covering
+from ..cil.moments import Moments
 from .host.notes import say
 from .host.sampling import Sampling
+from .host.types import ClipVision, Conditioning, Vae
 from .lvdm import checkpoint
-from .lvdm.model import VARIANTS
+from .lvdm.model import VARIANTS, Variant
 from .lvdm.sampling import sampling_for
 from .moments import PACKAGED, MomentsType
 
@@ -26,7 +29,7 @@ MISSING = {
 
 class LoadDynamiCrafter(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILLoadDynamiCrafter",
             display_name="Load DynamiCrafter / VideoCrafter1 (CIL)",
@@ -55,7 +58,7 @@ class LoadDynamiCrafter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, ckpt_name, variant):
+    def execute(cls, ckpt_name: str, variant: str) -> io.NodeOutput:
         model, *others = checkpoint.load(folder_paths.get_full_path_or_raise("checkpoints", ckpt_name), variant)
         left_out = [name for name, part in zip(MISSING, others) if part is None]
         note = f"\nnot in the file: {', '.join(left_out)}" if left_out else ""
@@ -64,19 +67,14 @@ class LoadDynamiCrafter(io.ComfyNode):
         return io.NodeOutput(model, *(blocked[name] if part is None else part for name, part in zip(MISSING, others)))
 
 
-def fitted(image, width, height):
+def fitted(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """The first picture of an IMAGE, resized to cover the size and cropped to its middle: [1, height, width, 3]."""
-    picture = image[:1, ..., :3].movedim(-1, 1)
-    scale = max(height / picture.shape[2], width / picture.shape[3])
-    size = [max(side, round(old * scale)) for side, old in zip((height, width), picture.shape[2:])]
-    picture = torch.nn.functional.interpolate(picture, size=size, mode="bilinear", antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return picture[:, :, top : top + height, left : left + width].movedim(1, -1)
+    return covering(image[:1, ..., :3].movedim(-1, 1), height, width).movedim(1, -1)
 
 
 class DynamiCrafterConditioning(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILDynamiCrafterConditioning",
             display_name="DynamiCrafter Conditioning (CIL)",
@@ -125,7 +123,19 @@ class DynamiCrafterConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, positive, negative, clip_vision, vae, image, width, height, frames, fps, end_image=None):
+    def execute(
+        cls,
+        positive: Conditioning,
+        negative: Conditioning,
+        clip_vision: ClipVision,
+        vae: Vae,
+        image: torch.Tensor,
+        width: int,
+        height: int,
+        frames: int,
+        fps: float,
+        end_image: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
         if end_image is not None and frames < 2:
             raise ValueError(f"an end frame needs at least 2 frames, but frames is {frames}")
         picture = fitted(image, width, height)
@@ -144,7 +154,7 @@ class DynamiCrafterConditioning(io.ComfyNode):
         return io.NodeOutput(positive, negative, {"samples": torch.zeros(frames, 4, height // 8, width // 8)})
 
 
-def wrapper_noise(variant, moments, timestep, frames, height, width):
+def wrapper_noise(variant: Variant, moments: Moments, timestep: int, frames: int, height: int, width: int) -> dict:
     """kijai's DCNOISE: the start at `timestep` (1-based, M) in x_t, what its sampler begins with.
 
     x_t = alpha s z, so mean and deviation of Analytic-Init are those of z times alpha s; the
@@ -168,7 +178,7 @@ WRAPPED = {v.name: v for v in VARIANTS if v.name.startswith("DynamiCrafter")}
 
 class DynamiCrafterWrapperNoise(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILDynamiCrafterWrapperNoise",
             display_name="Init Noise for DynamiCrafterWrapper (CIL)",
@@ -209,7 +219,7 @@ class DynamiCrafterWrapperNoise(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, variant, start, width, height, frames, moments=None):
+    def execute(cls, variant: str, start: float, width: int, height: int, frames: int, moments: Moments | None = None) -> io.NodeOutput:
         moments = moments or cil_moments.load(PACKAGED / "sd.safetensors")
         noise = wrapper_noise(WRAPPED[variant], moments, round(1000 * start), frames, height, width)
         say(cls.hidden.unique_id, f"M = {noise['M']}: mean {float(noise['mu_p'].abs().mean()):.3g} on average, deviation {float(noise['sigma_p'].mean()):.5f}")

@@ -6,12 +6,15 @@ from comfy_api.latest import io
 
 from ..cil import moments as cil_moments
 from ..cil import schedules
+from ..cil.moments import Moments
 from .analytic_init import SOUND, starts
+from .families import Family
 from .host.latents import free_of, packed, unpacked
 from .host.models import cloned, model_family
 from .host.notes import say
 from .host.sampling import Sampling
 from .host.schedule import ANEW, AUTO, FROM_DIAL, HAND_OVER, START_AS, TRAILING, check_meant, start_sigma
+from .host.types import Executor, Model, NodeIdLike, Sampler
 from .moments import MomentsType, default_moments, idle_moments
 from .schedule import start_inputs, start_note
 
@@ -23,12 +26,14 @@ OUTER_SAMPLE = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
 class EarlyStart:
     """Wraps the host's OUTER_SAMPLE: no run begins above the start, and what begins from nothing begins at the right Gaussian."""
 
-    def __init__(self, start_as, start, analytic_init, moments, node_id, layout=AUTO):
+    def __init__(self, start_as: str, start: float, analytic_init: bool, moments: Moments | None, node_id: NodeIdLike, layout: str = AUTO):
         self.start_as, self.start, self.layout = start_as, start, layout
         self.analytic_init, self.moments = analytic_init, moments
         self.node_id = node_id
 
-    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    def __call__(
+        self, executor: Executor, noise: torch.Tensor, latent_image: torch.Tensor, sampler: Sampler, sigmas: torch.Tensor, *args, **kwargs
+    ) -> torch.Tensor:
         model = executor.class_obj.model_patcher
         denoise_mask = args[0] if args else kwargs.get("denoise_mask")
         sampling, family = Sampling.of(model), model_family(model)
@@ -50,7 +55,7 @@ class EarlyStart:
         say(self.node_id, "\n".join(filter(None, [note, *self.from_what(parts, masks, denoise_mask, source)])))
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
-    def below(self, sampling, sigmas, start):
+    def below(self, sampling: Sampling, sigmas: torch.Tensor, start: float) -> tuple[torch.Tensor, str]:
         """A sampler's sigmas with nothing above the start -> (sigmas, what was done to them in words).
 
         Those that were laid on this MODEL are so already, unless another node set the sampling
@@ -66,7 +71,7 @@ class EarlyStart:
         elif first < start * (1 - slack):
             return sigmas, f"starts at sigma {first:g}, as its sampler says, below the start at {start:g}"
         else:
-            sigmas = torch.cat([sigmas.new_tensor([start]), schedules.falling(sigmas)[1:]])
+            sigmas = torch.cat([sigmas.new_tensor([start]), schedules.falling(sigmas)[1:]])  # [steps + 1]
             note = f"starts at sigma {start:g}"
             if not whole:
                 note += f" and hands over at sigma {float(sigmas[-1]):g}: give the MODEL that goes on the same Early Start, or choose layout '{HAND_OVER}'"
@@ -76,7 +81,7 @@ class EarlyStart:
             return sigmas, f"{note}\n'{TRAILING}' lays whole runs, and this one hands over"
         return sampling.trailing(len(sigmas) - 1, start).to(sigmas), f"starts at sigma {start:g}, {TRAILING}"
 
-    def from_what(self, parts, masks, denoise_mask, source):
+    def from_what(self, parts: list[torch.Tensor], masks: list[torch.Tensor] | None, denoise_mask: torch.Tensor | None, source: str) -> list[str]:
         """What the run starts from, in words."""
         if denoise_mask is None and masks is not None and not masks[0].any():
             return ["the latent already holds a picture: the run starts from that under noise"]
@@ -87,7 +92,7 @@ class EarlyStart:
         ]
 
 
-def masks_for(parts, noise, denoise_mask, shapes):
+def masks_for(parts: list[torch.Tensor], noise: torch.Tensor, denoise_mask: torch.Tensor | None, shapes: list | None) -> list[torch.Tensor] | None:
     """What may start anew, one mask a part: by the host's mask, or else where a part is empty.
 
     None: all of everything. []: the host does not tell what its mask keeps of which part.
@@ -99,7 +104,9 @@ def masks_for(parts, noise, denoise_mask, shapes):
     return [torch.full_like(part, float(not h)) for part, h in zip(parts, held)] if any(held) else None
 
 
-def reason_to_stay_out(sampling, start, noise, parts, sigmas, masks, masked):
+def reason_to_stay_out(
+    sampling: Sampling, start: float, noise: torch.Tensor, parts: list[torch.Tensor], sigmas: torch.Tensor, masks: list[torch.Tensor] | None, masked: bool
+) -> str | None:
     """Why this run must not be touched, in words for the artist; None if it may. masks: of `masks_for`."""
     if parts[0].ndim not in (4, 5):
         return "this latent is not a video"
@@ -116,14 +123,14 @@ def reason_to_stay_out(sampling, start, noise, parts, sigmas, masks, masked):
     return None
 
 
-def lays_anew(layout, family):
+def lays_anew(layout: str, family: Family) -> bool:
     """Whether samplers are to lay their steps on the truncated process, and so move a hand-over between two of them."""
     return layout in (ANEW, TRAILING) or (layout == AUTO and not family.experts)
 
 
 class CILEarlyStart(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILEarlyStart",
             display_name="Early Start (CIL)",
@@ -157,7 +164,7 @@ class CILEarlyStart(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, start_as, start, analytic_init, moments=None, layout=AUTO):
+    def execute(cls, model: Model, start_as: str, start: float, analytic_init: bool, moments: Moments | None = None, layout: str = AUTO) -> io.NodeOutput:
         # a wrong setting is an error here, in this node, not later in the sampler
         family, sampling = model_family(model), Sampling.of(model)
         sampling.check_starts_from_noise()

@@ -8,7 +8,10 @@ host's plain classes, by a name of that pack's. The forward process is not in th
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from .host.types import BaseModel
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class ImageInput:
         "denoise_mask" (that input), "c_concat" (its mask), "guiding_frame_index" (the first
         frame, when that input is there).
     repeated: every frame carries the same image, so one noise is meant for all of them.
-    tokens: inputs of the network that hold tokens of the image, of shape [rows, tokens, width].
-    resampled: whether the network makes others of them first, by a resampler of this pack's (lvdm/).
+    tokens: inputs of the network that hold tokens of the image, of shape [rows, tokens, width]. Of "clip_fea",
+        an image encoder's, many networks make tokens of their own first (host/tokens.py).
     std: standard deviation of the latents that carry the image: the unit of gentle presets.
     level: the columns of the input `y` that embed the level of noise on the image, or None.
     in_model: the MODEL brings the image along, so a conditioning does not show it.
@@ -37,7 +40,6 @@ class ImageInput:
     std: float = 1.0
     level: tuple | None = None
     in_model: bool = False
-    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Family:
     experts: bool = False
 
 
-def channels(layout, width, latent_channels):
+def channels(layout: str, width: int, latent_channels: int) -> dict | None:
     """The channels of a layout -> {part: (first, count)}, or None if it is not `width` wide.
 
     A layout names its parts in order: "image" and "control" are as wide as the latents, or
@@ -94,8 +96,8 @@ DYNAMICRAFTER_EVIDENCE = "paper: M = 0.96 T, the paper's setting for DynamiCraft
 
 SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
 SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
-DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",), resampled=True)
-VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",), resampled=True)
+DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",))
+VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",))
 NATIVE_DYNAMICRAFTER = ImageInput(tensors={"cc_concat": "image"}, repeated=True, tokens=("img_emb",), in_model=True)
 PIA = ImageInput(layouts=("control1 image",), repeated=True, in_model=True)  # how alike each frame is to be, then the image
 # I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1
@@ -109,7 +111,7 @@ COSMOS = ImageInput(layouts=("mask1",), kept="c_concat")
 KEPT_FRAMES = ImageInput(layouts=("mask1",), kept="denoise_mask")
 
 
-def unmeasured(key, classes, space, image=ImageInput(), experts=False):
+def unmeasured(key: str, classes: tuple, space: str, image: ImageInput = ImageInput(), experts: bool = False) -> Family:
     """A family that is understood, but for which there is no evidence of where to start."""
     return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image, experts=experts)
 
@@ -178,13 +180,13 @@ SPACES = {
 FIRST_APART = {"wan21", "wan22", "hunyuan15", "cosmos"}
 
 
-def generic(latent_format):
+def generic(latent_format: object) -> Family:
     """The entry of a model that the table does not know."""
     name = type(latent_format).__name__
     return Family("unknown", (), SPACES.get(name, name.lower()), None, 1.0, NEUTRAL, "vendor: a model that this pack does not know: the start is left alone")
 
 
-def family_of(model, motion=()):
+def family_of(model: BaseModel, motion: Iterable = ()) -> Family:
     """The family of a host's BaseModel. motion: the formats of the motion modules that go with it."""
     key = getattr(type(model.model_config), "cil_family", None)  # of the class: newer hosts warn of an instance's unknown attributes
     names = {cls.__name__ for cls in type(model).__mro__}

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from ..cil import dial, levels
 from .alg import AS_SET, AdaptiveLowPass
 from .early_start import CILEarlyStart
+from .families import Family
 from .host import tokens
 from .host.calls import TIME
 from .host.models import model_family
 from .host.sampling import Sampling
-from .motion_gain import OWN, SIGNAL_TO_NOISE, CILMotionGain
+from .host.types import Model
+from .motion_gain import CILMotionGain
+from .motion_gain_run import OWN, SIGNAL_TO_NOISE
 from .motion_slider import MotionSliderNode
 
 GAIN, START, SLIDER, LOW_PASS = "motion gain", "early start", "motion slider", "adaptive low-pass guidance"
@@ -55,6 +58,11 @@ class Lever:
         turned = self.turned(setting)
         return [applied(turned, model) if i in turned.stages else model for i, model in enumerate(models)]
 
+    def fixed(self) -> dict:
+        """The widgets that are not turned: {input: value}."""
+        widgets = self.turned(self.search.high).widgets if self.name != START else {"analytic_init": True}
+        return {name: value for name, value in widgets.items() if name not in ("gain", "gamma", "strength")}
+
     def told(self, setting: float) -> str:
         """A setting in the words of its node."""
         turned = self.turned(setting)
@@ -65,7 +73,7 @@ class Lever:
 NODES = {node.define_schema().node_id: node for node in (CILMotionGain, CILEarlyStart, MotionSliderNode, AdaptiveLowPass)}
 
 
-def applied(turned: Turned, model):
+def applied(turned: Turned, model: Model) -> Model:
     """A MODEL through an ordinary node."""
     return NODES[turned.node].PREPARE_CLASS_CLONE(None).execute(model, **turned.widgets).args[0]
 
@@ -82,7 +90,7 @@ def lever_of(name: str, models: list, cfg: float) -> Lever:
     return lever
 
 
-def best_for(family) -> str:
+def best_for(family: Family) -> str:
     """Motion Slider where its authors measured it, Wan; Motion Gain for all others, which costs no more than an early start where both were measured."""
     return SLIDER if family.key.startswith("Wan") and family.key in tokens.ORDERS else GAIN
 

@@ -1,13 +1,16 @@
 """CILLowPassCondition: the conditional image without detail at the first steps, in every evaluation alike."""
 
+from collections.abc import Callable
 from functools import partial
 
+import torch
 from comfy_api.latest import io
 
 from ..cil.low_pass import FILTERS, NEUTRAL
 from .condition import ConditionChange, ConditionPatcher, patched, sources
 from .host.models import model_family
-from .host.notes import say
+from .host.notes import say, unchanged
+from .host.types import Conditioning, Model
 
 WRAPPER = "cil_low_pass"
 
@@ -15,23 +18,23 @@ WRAPPER = "cil_low_pass"
 class LowPassed:
     """The filter of one run: at(sigma, time) -> the ConditionChange of ConditionPatcher inside the interval, None outside."""
 
-    def __init__(self, kind, strength, start, end):
+    def __init__(self, kind: str, strength: float, start: float, end: float):
         self.step = ConditionChange(partial(filtered, FILTERS[kind], strength))
         self.start, self.end = start, end
 
-    def at(self, sigma, time):
+    def at(self, sigma: float, time: float) -> ConditionChange | None:
         # a sigma and its fraction are each other's inverse to about six digits only
         return self.step if self.end + 1e-5 < time <= self.start + 1e-5 else None
 
 
-def filtered(low_pass, strength, y, shared):
+def filtered(low_pass: Callable, strength: float, y: torch.Tensor, shared: tuple) -> torch.Tensor:
     """`low_pass` in the signature of ConditionChange.image; each frame is filtered by itself."""
     return low_pass(y, strength)
 
 
 class LowPassCondition(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILLowPassCondition",
             display_name="Low-Pass Condition (CIL)",
@@ -83,7 +86,9 @@ class LowPassCondition(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, filter, strength, start_at, end_at):
+    def execute(
+        cls, model: Model, positive: Conditioning, negative: Conditioning, filter: str, strength: float, start_at: float, end_at: float
+    ) -> io.NodeOutput:
         if not 0 <= end_at <= start_at <= 1:
             raise ValueError(f"the interval must be 0 <= end_at <= start_at <= 1, but from {start_at:g} to {end_at:g} was given")
         if strength < NEUTRAL[filter]:
@@ -91,8 +96,7 @@ class LowPassCondition(io.ComfyNode):
         family = model_family(model)
         found = sources(family, positive)
         if strength == NEUTRAL[filter] or start_at == end_at:
-            say(cls.hidden.unique_id, "the image stays as it is")
-            return io.NodeOutput(model, positive, negative)
+            return unchanged(cls.hidden.unique_id, "the setting is neutral", model, positive, negative)
         if found:
             say(cls.hidden.unique_id, f"{family.key}: {filter} {strength:g} from {start_at:g} to {end_at:g} of T on {' and '.join(found)}")
         else:

@@ -1,16 +1,20 @@
 """Measuring and showing motion: CILMotionScore, CILCompareClips."""
 
 import json
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import torch
 from comfy_api.latest import io, ui
 
 from ..cil import consistency, flow, motion
-from . import pictures
+from . import pictures, plots
 from .host.notes import say
+from .host.types import NodeIdLike
 
 CATEGORY = "image-to-video motion/measure"
 FLOW_FOLDER = "cil_flow"
@@ -19,20 +23,20 @@ OpticalFlow = io.Custom("OPTICAL_FLOW")  # of newer hosts' Load Optical Flow Mod
 DIS, RAFT_LARGE, RAFT_SMALL = "DIS (OpenCV)", "RAFT large (torchvision)", "RAFT small (torchvision)"
 
 
-def flow_input():
+def flow_input() -> io.Input:
     """The widget by which every node of the pack chooses an optical flow."""
     options = [DIS, RAFT_LARGE, RAFT_SMALL, *folder_paths.get_filename_list(FLOW_FOLDER)]
     tooltip = "Which optical flow measures. DIS: quick on a CPU, no download (default). RAFT: the paper's, for a GPU; torchvision fetches its weights once, or choose a RAFT file from models/cil_flow. Scores of different flows are not comparable."
     return io.Combo.Input("flow", options=options, default=DIS, tooltip=tooltip)
 
 
-def network_input():
+def network_input() -> io.Input:
     """The socket for the host's own optical flow model, which then takes the place of the widget."""
     tooltip = "An optical flow model of the host's (Load Optical Flow Model: RAFT large), where the host has that node. Connected, it measures in the place of what flow says."
     return OpticalFlow.Input("optical_flow", optional=True, tooltip=tooltip)
 
 
-def flow_backend(name, node_id=None, network=None):
+def flow_backend(name: str, node_id: NodeIdLike | None = None, network: Any | None = None) -> Callable:
     """The function of cil/flow.py for a choice of `flow_input`, or for what came through `network_input`."""
     device = comfy.model_management.get_torch_device()
     if network is not None:
@@ -54,7 +58,7 @@ def flow_backend(name, node_id=None, network=None):
     return heeding(making_room)
 
 
-def heeding(engine):
+def heeding(engine: Callable) -> Callable:
     """A flow that looks at the host's interrupt before each pair of frames."""
 
     def of_pair(a, b, **updates):
@@ -64,19 +68,19 @@ def heeding(engine):
     return of_pair
 
 
-def flow_name(name, network=None):
+def flow_name(name: str, network: Any | None = None) -> str:
     """What measured, as reports name it."""
     return name if network is None else "the connected optical flow model"
 
 
-def flow_of_vbench(backend, name, network=None):
+def flow_of_vbench(backend: Callable, name: str, network: Any | None = None) -> Callable:
     """The backend with as many updates as VBench asks of RAFT; DIS has none."""
     return backend if name == DIS and network is None else partial(backend, updates=flow.VBENCH_UPDATES)
 
 
 class MotionScore(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILMotionScore",
             display_name="Motion Score (CIL)",
@@ -153,7 +157,16 @@ class MotionScore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames, flow, requested=0.0, pia_d_max=1.0, image=None, fps=16.0, optical_flow=None):
+    def execute(
+        cls,
+        frames: torch.Tensor,
+        flow: str,
+        requested: float = 0.0,
+        pia_d_max: float = 1.0,
+        image: torch.Tensor | None = None,
+        fps: float = 16.0,
+        optical_flow: Any | None = None,
+    ) -> io.NodeOutput:
         motion.check_frames(frames)
         backend, name = flow_backend(flow, cls.hidden.unique_id, optical_flow), flow_name(flow, optical_flow)
         bar = comfy.utils.ProgressBar(2 * (len(frames) - 1))
@@ -184,14 +197,14 @@ class MotionScore(io.ComfyNode):
         if requested > 0:
             report["requested"], report["error"] = requested, abs(score - requested)
             text.append(f"{abs(score - requested):.2f} from the {requested:g} requested")
-        picture, plot = pictures.flow_pictures(fields), pictures.motion_plot(found)
+        picture, plot = pictures.flow_pictures(fields), plots.motion_plot(found)
         say(cls.hidden.unique_id, "\n".join(text))
         totals = [sum(part) for part in (found.motion, found.camera, found.subject)]
         measures = (*totals, sum(found.flicker) / len(found.flicker), found.likeness, dynamic, plot)
         return io.NodeOutput(score, sum(cameras), sum(subjects), picture, json.dumps(report), *measures, ui=ui.PreviewText("\n".join(text)))
 
 
-def told(found, vbench):
+def told(found: consistency.Measures, vbench: dict) -> list[str]:
     """consistency.Measures and VBench's rule in words, a line each."""
     total, first = sum(found.motion), found.first_moving
     begins = "stands still" if first == len(found.motion) else "moves from the start" if first == 0 else f"moves from frame {first + 1} on"
@@ -205,7 +218,7 @@ def told(found, vbench):
 
 class CompareClips(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILCompareClips",
             display_name="Compare Clips (CIL)",
@@ -226,7 +239,15 @@ class CompareClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, before, after, before_caption, after_caption, before_score=None, after_score=None):
+    def execute(
+        cls,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        before_caption: str,
+        after_caption: str,
+        before_score: float | None = None,
+        after_score: float | None = None,
+    ) -> io.NodeOutput:
         scored = lambda text, score: text if score is None else f"{text}: motion {score:.1f}"
         captions = [scored(before_caption, before_score), scored(after_caption, after_score)]
         clips = [pictures.enlarged(before), pictures.enlarged(after)]

@@ -1,222 +1,23 @@
-"""CILMotionGain: motion gain as a patch on the MODEL, for any sampler, guider and guidance (cil/motion_gain.py)."""
+"""CILMotionGain: motion gain as a patch on the MODEL, for any sampler, guider and guidance."""
 
 import math
 
-import comfy.model_patcher
 import comfy.patcher_extension
-import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from ..cil import motion_gain
-from .families import FIRST_APART
-from .host.latents import packed, parts_of, unpacked
+from .host.latents import parts_of
 from .host.models import cloned, model_family
-from .host.notes import say
+from .host.notes import say, unchanged
 from .host.sampling import Sampling
-
-WRAPPER = "cil_motion_gain"
-SIGNAL_TO_NOISE, FRACTION, SIGMA = "signal to noise", "fraction", "sigma"
-OWN, IMAGE, MEAN = "own first frame", "image", "mean over time"
-KEPT = 1e-3  # a mask below it keeps
-
-
-class MotionGain:
-    """Wraps the host's OUTER_SAMPLE: gives each run its own `Run`, which acts on the guider's prediction.
-
-    PREDICT_NOISE is what the host puts around every guider, after all guidance and patches on it
-    (a post-CFG function would come before the second half of a dual guidance). The mask of kept
-    frames acts after it.
-    """
-
-    def __init__(self, gain, end_as, end, shape, reference, protect, still, curve, strength, node_id):
-        self.gain, self.end_as, self.end, self.shape = gain, end_as, end, shape
-        self.reference, self.protect, self.still = reference, protect, still
-        self.curve, self.strength = curve, strength
-        self.node_id = node_id
-
-    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-        guider, shapes = executor.class_obj, kwargs.get("latent_shapes")
-        video = unpacked(noise, shapes)[0]
-        reason = reason_to_stay_out(guider.model_patcher, video)
-        if reason:
-            say(self.node_id, f"left alone: {reason}")
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        run, before = Run(self, guider, video.shape, shapes), guider.model_options
-        guider.model_options = comfy.model_patcher.create_model_options_clone(before)
-        kinds = comfy.patcher_extension.WrappersMP
-        for kind, wrapper in ((kinds.SAMPLER_SAMPLE, run.sample), (kinds.PREDICT_NOISE, run.predict)):
-            comfy.patcher_extension.add_wrapper_with_key(kind, WRAPPER, wrapper, guider.model_options, is_model_options=True)
-        try:
-            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        finally:
-            guider.model_options = before
-
-    def at(self, sampling, cells):
-        """-> g(sigma) for latents of `cells` cells a frame."""
-        process = sampling.process
-        ratio = lambda sigma: motion_gain.picture_ratio(process, sigma, cells)
-        if self.curve is not None:
-            sigmas, slopes = self.curve
-            ratios = [ratio(sigma) for sigma in sigmas]
-            return lambda sigma: motion_gain.measured(ratio(sigma), ratios, slopes, self.strength)
-        end, shape = end_ratio(sampling, self.end_as, self.end, ratio), motion_gain.SHAPES[self.shape]
-        return lambda sigma: shape(self.gain, ratio(sigma), end)
-
-
-def end_ratio(sampling, end_as, end, ratio):
-    """Where the gain ends, as an artist sets it -> the picture's signal-to-noise ratio."""
-    if end_as == SIGNAL_TO_NOISE:
-        return end
-    sigma = end if end_as == SIGMA or end == 0 else sampling.sigma(end)
-    return ratio(sigma)
-
-
-def reason_to_stay_out(model, video):
-    """Why this run must not be touched, in words for the artist; None if it may. video: its latents, or their shape's like."""
-    if video.ndim not in (4, 5):
-        return "this latent is not a video"
-    if video.shape[0 if video.ndim == 4 else 2] < 2:
-        return "this latent has one frame, and nothing moves in it"
-    if video.ndim == 4 and model_family(model).key == "unknown" and not model.additional_models.get("ADE"):
-        return "this model makes pictures, as far as this pack knows, and a batch of pictures is no clip"
-    return None
-
-
-class Run:
-    """Motion gain in one run of a sampler.
-
-    shape: of the video's latents, [T, C, h, w] or [B, C, T, h, w]; shapes: of all parts that are packed into one.
-    """
-
-    def __init__(self, settings, guider, shape, shapes):
-        self.settings, self.shapes = settings, shapes
-        model = guider.model_patcher
-        self.frames, self.length = (shape[0], shape[0]) if len(shape) == 4 else (None, shape[2])
-        self.apart = not self.frames and first_apart(model_family(model))
-        self.size, self.device = tuple(shape[-2:]), model.load_device
-        self.gain = settings.at(Sampling.of(model), shape[-2] * shape[-1])
-        self.image = self.latent = self.mask = None
-        self.kept = 0
-
-    def sample(self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args, **kwargs):
-        """SAMPLER_SAMPLE: what the mask keeps, and the image, in the network's space."""
-        if denoise_mask is not None and latent_image is not None:
-            self.latent, self.mask = (self.clip(unpacked(x, self.shapes)[0]) for x in (latent_image, denoise_mask.expand_as(latent_image)))
-            self.kept = leading(self.mask)
-        note = self.find_image(guider)
-        say(self.settings.node_id, "\n".join(filter(None, [self.described(sigmas), note])))
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
-
-    def predict(self, executor, x, timestep, *args, **kwargs):
-        """PREDICT_NOISE: D' for D."""
-        denoised, gain = executor(x, timestep, *args, **kwargs), self.gain(float(timestep.flatten()[0]))
-        if gain == 1:
-            return denoised
-        video, *rest = unpacked(denoised, self.shapes)
-        if self.frames and video.shape[0] % self.frames:
-            return denoised  # a window of the clip, by a node that cuts it outside the guider
-        return packed([self.amplified(video, gain), *rest])
-
-    def amplified(self, video, gain):
-        """D' of a video's D, in the host's shape."""
-        clip = self.clip(video)
-        kept = None if self.mask is None else self.mask <= KEPT
-        shown = clip if kept is None else clip * self.mask + self.latent * (1 - self.mask)
-        out = motion_gain.amplified(clip, self.still(shown), gain, self.settings.protect)
-        if self.apart and self.image is None:
-            out[..., 0, :, :, :] = clip[..., 0, :, :, :]
-        if kept is not None:
-            out = clip.where(kept, out)
-        return out.reshape(video.shape) if self.frames else out.movedim(1, 2)
-
-    def still(self, clip):
-        """F of a clip [B, T, C, h, w]."""
-        if self.image is not None:
-            return self.image
-        if self.settings.reference == MEAN:
-            return motion_gain.own_mean(clip, int(self.apart))
-        return motion_gain.own_frame(clip, max(int(self.apart), self.kept - 1))  # of several kept frames the last: motion goes on from it
-
-    def clip(self, video):
-        """The host's latents -> [B, T, C, h, w]; frames that are a batch may be those of several clips."""
-        return video.reshape(-1, self.frames, *video.shape[1:]) if self.frames else video.movedim(2, 1)
-
-    def find_image(self, guider):
-        """Sets `image`, F as given: [1, 1 or T, C, h, w]. -> a note where it cannot be had."""
-        if self.settings.reference == OWN and self.apart and self.length == 2:
-            return "this clip has two latents, of which the first is of its own kind: nothing can be told of its motion, so nothing is amplified"
-        if self.settings.reference != IMAGE:
-            return ""
-        if self.settings.still is not None:
-            self.image = self.given(guider)
-        elif self.apart:
-            return f"'{IMAGE}' needs `still` here: this model's code has no place for a single picture among the later latents. Meanwhile: {OWN}"
-        elif not self.kept:  # a kept first frame is the image
-            self.image = self.conditional(guider)
-            if self.image is None:
-                return f"this conditioning holds no image latents: '{OWN}' instead"
-        return ""
-
-    def given(self, guider):
-        """The input `still` in the network's space; raises ValueError where it does not fit the video."""
-        image = self.settings.still
-        frames = image.shape[0] if self.frames else image.shape[2]
-        wanted = (self.length,) if self.apart else (1, self.length)
-        if tuple(image.shape[-2:]) != self.size or frames not in wanted:
-            raise ValueError(
-                f"`still` has {frames} latent frames of {tuple(image.shape[-2:])}, but the video has {self.length} of {self.size}: repeat the picture to all frames of the clip, in its size, and encode it with the model's VAE"
-            )
-        return self.single(guider.inner_model.process_latent_in(image.to(self.device)))
-
-    def conditional(self, guider):
-        """The image latents of the run's conditioning, the first frame, in the network's space; None where there are none."""
-        for conditioning in (guider.conds.get("positive"), *guider.conds.values()):
-            for entry in conditioning or ():
-                image = entry.get("concat_latent_image")
-                if image is not None:
-                    first = guider.inner_model.process_latent_in((image[:1] if image.ndim == 4 else image[:1, :, :1]).to(self.device))
-                    return self.single(resized(first, self.size))
-        return None
-
-    def single(self, image):
-        """Latents of one still clip -> [1, frames, C, h, w]."""
-        return image[None] if self.frames else image.movedim(2, 1)
-
-    def described(self, sigmas):
-        """What this run does, in words."""
-        gains = [(sigma, self.gain(sigma)) for sigma in sigmas.tolist()[:-1]]
-        acting = [(sigma, g) for sigma, g in gains if g != 1]
-        if not acting and self.settings.curve is not None:
-            return "nothing to do here: the curve proves no lack of motion at the levels of this run"
-        if not acting:
-            return f"nothing to do here: this sampler begins at sigma {float(sigmas[0]):.4g}, below the levels of the gain"
-        most = max((g for _, g in acting), key=lambda g: abs(g - 1))
-        return f"motion x {most:.3g} at {len(acting)} of {len(gains)} steps, down to sigma {acting[-1][0]:.4g}"
-
-
-def first_apart(family):
-    """Whether the first latent frame is of another kind than the rest; of a code that this pack does not know, too."""
-    return family.space in FIRST_APART or family.key == "unknown"
-
-
-def leading(mask):
-    """How many frames from the first on a mask keeps wholly. mask [B, T, C, h, w]."""
-    keeps = (mask.amax((0, 2, 3, 4)) <= KEPT).tolist()
-    return next((i for i, keep in enumerate(keeps) if not keep), len(keeps))
-
-
-def resized(image, size):
-    """Latents in another size, as the host fits an image that is conditioned on."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    frames = image.movedim(2, 1).flatten(0, 1) if image.ndim == 5 else image
-    frames = comfy.utils.common_upscale(frames, size[1], size[0], "bilinear", "center")
-    return frames.movedim(0, 1)[None] if image.ndim == 5 else frames
+from .host.types import Model
+from .motion_gain_run import FRACTION, IMAGE, MEAN, OWN, SIGMA, SIGNAL_TO_NOISE, WRAPPER, MotionGain
 
 
 class CILMotionGain(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILMotionGain",
             display_name="More Motion: Motion Gain (CIL)",
@@ -289,15 +90,26 @@ class CILMotionGain(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, gain, end_as, end, shape, reference, protect, curve_strength, still=None, curve=None):
+    def execute(
+        cls,
+        model: Model,
+        gain: float,
+        end_as: str,
+        end: float,
+        shape: str,
+        reference: str,
+        protect: str,
+        curve_strength: float,
+        still: dict | None = None,
+        curve: str | None = None,
+    ) -> io.NodeOutput:
         # a wrong setting is an error here, in this node, not later in the sampler
         checked_settings(Sampling.of(model), gain, end_as, end)
         family = model_family(model)
         measured = None if curve is None else motion_gain.curve_of(curve)
         samples = None if still is None else checked_still(model, still["samples"])
         if (gain == 1 and measured is None) or (measured is not None and curve_strength == 0):
-            say(cls.hidden.unique_id, "the model stays as it is")
-            return io.NodeOutput(model)
+            return unchanged(cls.hidden.unique_id, "the setting is neutral", model)
         patched = cloned(model)
         wrapper = MotionGain(gain, end_as, end, shape, reference, protect, samples, measured, curve_strength, cls.hidden.unique_id)
         patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, wrapper)
@@ -311,7 +123,7 @@ class CILMotionGain(io.ComfyNode):
         return io.NodeOutput(patched)
 
 
-def checked_settings(sampling, gain, end_as, end):
+def checked_settings(sampling: Sampling, gain: float, end_as: str, end: float) -> None:
     """Raises ValueError for settings that no sampler could follow."""
     if not math.isfinite(gain) or gain < 0:
         raise ValueError(f"the gain must be 0 or more (1 changes nothing), but {gain} was given")
@@ -321,7 +133,7 @@ def checked_settings(sampling, gain, end_as, end):
         raise ValueError(f"as a fraction the end is 0 to 1, but {end:g} was given: set end_as to '{SIGNAL_TO_NOISE}' or '{SIGMA}'")
 
 
-def checked_still(model, samples):
+def checked_still(model: Model, samples: torch.Tensor) -> torch.Tensor:
     """The samples of `still`, those of the video where it has sound. Raises ValueError for another model's."""
     video = parts_of(samples)[0]
     latent_format = model.get_model_object("latent_format")

@@ -1,5 +1,6 @@
 """CILMotionSlider: less or more attention to the reference frame (DyMoS, arXiv 2605.19398)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import torch
 from comfy_api.latest import io
 
 from ..cil import attention_bias
+from .families import Family
 from .host import tokens
 from .host.calls import STEPS, TIME, elapsed, marked, step_of
 from .host.models import cloned, model_family
-from .host.notes import say
+from .host.notes import say, unchanged
+from .host.types import BaseModel, Executor, Guider, Model, NodeIdLike
 
 WRAPPER = "cil_motion_slider"
 RUN, ACTIVE, CALL = "cil_motion_slider_run", "cil_motion_slider_active", "cil_motion_slider"  # keys of transformer_options
@@ -32,7 +35,7 @@ class Call:
     run: SimpleNamespace
 
 
-def biased(func, q, k, v, heads, *args, **kwargs):
+def biased(func: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *args, **kwargs) -> torch.Tensor:
     """The host's attention override: self-attentions over the whole video get the bias in their conditional rows."""
     options = kwargs["transformer_options"]
     call = options[CALL]
@@ -40,12 +43,13 @@ def biased(func, q, k, v, heads, *args, **kwargs):
     if _tokens(k, kwargs) != call.keys.total or k.shape[0] % len(conditionings) or 0 not in conditionings:
         return _chain(call, func)(q, k, v, heads, *args, **kwargs)
     call.run.acted = True
-    mask, *args = args or [kwargs.pop("mask", None)]
+    mask, *more = args or [kwargs.pop("mask", None)]
     if 1 not in conditionings:
-        return _attend(call, func, True, q, k, v, heads, mask, args, kwargs)
-    parts = [t.chunk(len(conditionings)) for t in (q, k, v)]
+        return _attend(call, func, True, q, k, v, heads, mask, more, kwargs)
+    parts = [t.chunk(len(conditionings)) for t in (q, k, v)]  # of each conditioning its own rows
     masks = mask.chunk(len(conditionings)) if mask is not None and mask.ndim > 2 and mask.shape[0] == k.shape[0] else [mask] * len(conditionings)
-    return torch.cat([_attend(call, func, which == 0, *qkv, heads, m, args, kwargs) for which, *qkv, m in zip(conditionings, *parts, masks)])
+    rows = zip(conditionings, *parts, masks)
+    return torch.cat([_attend(call, func, which == 0, q, k, v, heads, m, more, kwargs) for which, q, k, v, m in rows])
 
 
 def _tokens(k, kwargs):
@@ -64,7 +68,7 @@ def _attend(call, func, with_bias, q, k, v, heads, mask, args, kwargs):
     return attend(q, k, v, heads, mask, *args, **kwargs)
 
 
-def takes_bias(inner, dtype, device):
+def takes_bias(inner: Callable | None, dtype: torch.dtype, device: torch.device | str) -> bool:
     """Whether the chosen attention, through another pack's override, heeds a bias of one row: tried on eight keys in 64.
 
     All logits equal and log 8 more on eight keys: they get 64 / 120 of the weight; unheeded, an eighth.
@@ -85,23 +89,23 @@ def takes_bias(inner, dtype, device):
 class MotionSlider:
     """The wrappers of one MODEL. It keeps nothing between calls: what a run needs travels in its transformer_options."""
 
-    def __init__(self, family, gamma, share, share_of, node_id):
+    def __init__(self, family: Family, gamma: float, share: float, share_of: str, node_id: NodeIdLike):
         self.family, self.gamma = family, gamma
         self.share, self.share_of, self.node_id = share, share_of, node_id
 
-    def sample(self, executor, guider, sigmas, extra_args, *args, **kwargs):
+    def sample(self, executor: Executor, guider: Guider, sigmas: torch.Tensor, extra_args: dict, *args, **kwargs) -> torch.Tensor:
         """SAMPLER_SAMPLE: afterwards it says what was done."""
         run = new_run()
         out = executor(guider, sigmas, {**extra_args, "model_options": marked(extra_args["model_options"], **{RUN: run})}, *args, **kwargs)
         say(self.node_id, self.told(run, len(sigmas) - 1))
         return out
 
-    def told(self, run, steps):
+    def told(self, run: SimpleNamespace, steps: int) -> str:
         if not run.acted:
             return f"nothing changed in {steps} steps: {run.reason or 'none of them lay in the first share, or the network has no such attention'}"
         return "\n".join(filter(None, [f"attention to the first frame {-self.gamma:+g} at {len(run.levels)} noise levels of a run of {steps} steps", run.note]))
 
-    def predict(self, executor, model, conds, x, timestep, model_options):
+    def predict(self, executor: Executor, model: BaseModel, conds: list, x: torch.Tensor, timestep: torch.Tensor, model_options: dict) -> list:
         """CALC_COND_BATCH: marks the calls at the first noise levels, where the host's row 0 is the conditional one."""
         options, sigma = model_options.get("transformer_options", {}), float(timestep.flatten()[0])
         run = options.get(RUN) or new_run()
@@ -112,7 +116,7 @@ class MotionSlider:
             model_options = marked(model_options, **{ACTIVE: True, RUN: run})
         return executor(model, conds, x, timestep, model_options)
 
-    def active(self, model, sigma, options):
+    def active(self, model: BaseModel, sigma: float, options: dict) -> bool:
         window = options.get("context_window")
         if window is not None and 0 not in window.index_list[:1]:
             return False  # this part of the video does not begin with the first frame
@@ -121,7 +125,17 @@ class MotionSlider:
             return attention_bias.in_first_share(*step, self.share)
         return elapsed(model, sigma) < self.share - 1e-5
 
-    def apply(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+    def apply(
+        self,
+        executor: Executor,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: torch.Tensor | None = None,
+        c_crossattn: torch.Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict = {},
+        **kwargs,
+    ) -> torch.Tensor:
         """APPLY_MODEL: puts the bias before the attention of this one call."""
         if transformer_options.get(ACTIVE):
             base, run, inner = executor.class_obj, transformer_options[RUN], transformer_options.get(OVERRIDE)
@@ -138,14 +152,14 @@ class MotionSlider:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 
-def new_run():
+def new_run() -> SimpleNamespace:
     """What one run has seen: an object, since the host copies dicts on their way."""
     return SimpleNamespace(levels=set(), acted=False, fallback=None, note=None, reason=None)
 
 
 class MotionSliderNode(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILMotionSlider",
             display_name="Motion Slider (CIL)",
@@ -162,14 +176,13 @@ class MotionSliderNode(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, gamma, share, share_of):
+    def execute(cls, model: Model, gamma: float, share: float, share_of: str) -> io.NodeOutput:
         if not 0 <= share <= 1:
             raise ValueError(f"share is a part of the run between 0 and 1, but {share:g} was given")
         family = model_family(model)
         if gamma == 0 or share == 0 or family.key not in tokens.ORDERS:
-            neutral = gamma == 0 or share == 0
-            say(cls.hidden.unique_id, f"the model stays as it is: {'the setting is neutral' if neutral else tokens.why_not(family)}")
-            return io.NodeOutput(model)
+            why = "the setting is neutral" if gamma == 0 or share == 0 else tokens.why_not(family)
+            return unchanged(cls.hidden.unique_id, why, model)
         out, slider, kinds = cloned(model), MotionSlider(family, gamma, share, share_of, cls.hidden.unique_id), comfy.patcher_extension.WrappersMP
         for kind, wrapper in {kinds.SAMPLER_SAMPLE: slider.sample, kinds.CALC_COND_BATCH: slider.predict, kinds.APPLY_MODEL: slider.apply}.items():
             out.remove_wrappers_with_key(kind, WRAPPER)  # of two sliders the last one counts

@@ -3,13 +3,18 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from comfy_api.latest import io
 
+from .families import Family
 from .host.latents import frames_dim, parts_of
 from .host.models import model_family
 from .host.notes import say
+from .host.types import Conditioning, Model, NodeIdLike
 from .motion import CATEGORY
 
 CACHES = re.compile(r"easy_?cache|lazy_?cache|tea_?cache|mag_?cache|first_?block|fb_?cache|wavespeed|step_?cache", re.IGNORECASE)
@@ -46,7 +51,9 @@ FEWER = 0.75  # of the frames: below it, it is said
 AREA = (0.35, 2.0)  # of the smallest and largest trained area: outside, it is said
 
 
-def findings(model, positive, negative, latent, cfg: float, prompt=None, node_id=None) -> list[str]:
+def findings(
+    model: Model, positive: Conditioning, negative: Conditioning, latent: dict, cfg: float, prompt: dict | None = None, node_id: NodeIdLike | None = None
+) -> list[str]:
     """What is likely to go wrong, a sentence each. negative may be None; prompt: the queued graph, with the id of the node that asks."""
     family = model_family(model)
     return [
@@ -58,7 +65,7 @@ def findings(model, positive, negative, latent, cfg: float, prompt=None, node_id
     ]
 
 
-def of_size(family, video) -> list[str]:
+def of_size(family: Family, video: torch.Tensor) -> list[str]:
     """The latent's width, height and length against what the family was trained on."""
     if video.ndim not in (4, 5):
         return ["this latent is no video: the model makes one picture, and nothing moves in it"]
@@ -88,7 +95,7 @@ def nearest(pixels: int, unit: int) -> int:
     return max(unit, round(pixels / unit) * unit)
 
 
-def of_guidance(positive, negative, cfg: float) -> list[str]:
+def of_guidance(positive: Conditioning, negative: Conditioning, cfg: float) -> list[str]:
     if not math.isclose(cfg, 1.0) or not negative or same_text(positive, negative):
         return []
     if not any(entry[0] is not None and bool(entry[0].any()) for entry in negative):
@@ -96,7 +103,7 @@ def of_guidance(positive, negative, cfg: float) -> list[str]:
     return ["at CFG 1 the negative prompt is not evaluated: what it forbids ('static', for example) has no effect"]
 
 
-def same_text(positive, negative) -> bool:
+def same_text(positive: Conditioning, negative: Conditioning) -> bool:
     """Whether both conditionings are one and the same text."""
     texts = [[entry[0] for entry in c] for c in (positive, negative)]
     return len(texts[0]) == len(texts[1]) and all(
@@ -104,7 +111,7 @@ def same_text(positive, negative) -> bool:
     )
 
 
-def of_conditioning(family, positive) -> list[str]:
+def of_conditioning(family: Family, positive: Conditioning) -> list[str]:
     out = []
     for entry in positive:
         bucket = entry[1].get("motion_bucket_id")
@@ -114,14 +121,14 @@ def of_conditioning(family, positive) -> list[str]:
     return out
 
 
-def of_patches(model) -> list[str]:
+def of_patches(model: Model) -> list[str]:
     """Step caches, by the names that they leave in the MODEL."""
     names = set(all_names(model.model_options)) | set(all_names(getattr(model, "wrappers", {}))) | set(all_names(getattr(model, "object_patches", {})))
     found = sorted({match[0] for name in names if (match := CACHES.search(name))})
     return [f"a step cache is on this model ({', '.join(found)}): it reuses the first steps, where motion is decided. Try without it"] if found else []
 
 
-def all_names(thing, depth=0):
+def all_names(thing: Any, depth: int = 0) -> Iterator[str]:
     """The names in a MODEL's options: keys, and the classes and functions that other nodes put there."""
     if depth > 6:
         return
@@ -138,7 +145,7 @@ def all_names(thing, depth=0):
         yield type(thing).__qualname__
 
 
-def of_loras(prompt: dict, node_id) -> list[str]:
+def of_loras(prompt: dict, node_id: NodeIdLike) -> list[str]:
     """LoRAs before this node in the graph whose names are those of few-step LoRAs."""
     seen, ahead, found = set(), [str(node_id)], []
     while ahead:
@@ -159,7 +166,7 @@ def of_loras(prompt: dict, node_id) -> list[str]:
 
 class Preflight(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILPreflight",
             display_name="Motion Preflight (CIL)",
@@ -181,7 +188,7 @@ class Preflight(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, latent, cfg, negative=None):
+    def execute(cls, model: Model, positive: Conditioning, latent: dict, cfg: float, negative: Conditioning | None = None) -> io.NodeOutput:
         found = findings(model, positive, negative, latent, cfg, cls.hidden.prompt, cls.hidden.unique_id)
         text = "\n".join(found) or "nothing was found that would hold this clip back"
         say(cls.hidden.unique_id, text)

@@ -3,6 +3,7 @@
 import base64
 import io as streams
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import comfy.model_management
@@ -14,6 +15,7 @@ import torch
 from . import pictures
 from .host.latents import parts_of, sized_for
 from .host.models import model_family
+from .host.types import Model, NodeIdLike, Vae
 
 TILE, TILE_FRAMES, COLUMNS = 160, 12, 4  # pixels a tile is wide at most, frames in it, tiles in a row
 FEW = 8  # steps: runs of so few are not made shorter
@@ -42,9 +44,9 @@ class Run:
         at = min(max(1, round(self.hand_over * steps / self.steps)), steps - 1) if self.hand_over else 0
         return Run(self.positive, self.negative, self.latent, self.seed, steps, self.cfg, self.sampler, self.scheduler, at)
 
-    def calls(self) -> int:
-        """Model calls of the run, as steps."""
-        return self.steps
+    def key(self) -> tuple:
+        """All that decides what it samples."""
+        return (self.positive, self.negative, self.latent, self.seed, self.steps, self.cfg, self.sampler, self.scheduler, self.hand_over)
 
 
 def one_clip(latent: dict) -> dict:
@@ -56,7 +58,7 @@ def one_clip(latent: dict) -> dict:
     return {**latent, "samples": samples[:1]} | ({} if mask is None else {"noise_mask": mask[:1] if len(mask) == len(samples) else mask})
 
 
-def smaller(model, latent: dict, size: float) -> tuple[dict, str]:
+def smaller(model: Model, latent: dict, size: float) -> tuple[dict, str]:
     """An empty LATENT at `size` of its width and height -> (LATENT, a note where it must stay as it is).
 
     The host fits an image that is conditioned on to the latent; one that the latent itself holds it does not.
@@ -73,7 +75,7 @@ def smaller(model, latent: dict, size: float) -> tuple[dict, str]:
     return {**latent, "samples": samples.new_zeros(*samples.shape[:-2], h, w)}, ""
 
 
-def sampled(models: list, run: Run, seed: int, step=lambda: None) -> torch.Tensor:
+def sampled(models: list, run: Run, seed: int, step: Callable = lambda: None) -> torch.Tensor:
     """The video's latents that KSampler, or two KSampler (Advanced), would give, to the bit. step() is called after each step."""
     tell = lambda *args: step()
     fixed = {"steps": run.steps, "cfg": run.cfg, "sampler_name": run.sampler, "scheduler": run.scheduler, "positive": run.positive, "negative": run.negative}
@@ -90,9 +92,9 @@ def sampled(models: list, run: Run, seed: int, step=lambda: None) -> torch.Tenso
     return parts_of(out)[0]
 
 
-def decoded(vae, samples: torch.Tensor) -> torch.Tensor:
+def decoded(vae: Vae, samples: torch.Tensor) -> torch.Tensor:
     """IMAGE frames [t, H, W, 3] of one clip's latents."""
-    frames = vae.decode(samples)
+    frames = vae.decode(samples)  # [t, H, W, 3] or [1, t, H, W, 3]
     return frames.reshape(-1, *frames.shape[-3:])
 
 
@@ -128,10 +130,10 @@ def tile_of(strip: str) -> torch.Tensor | None:
         w, h = picture.size
         if not (1 <= frames <= TILE_FRAMES and w % frames == 0 and w <= frames * TILE and h <= 4 * TILE):
             return None
-        picture = torch.from_numpy(np.asarray(picture.convert("RGB")).copy())
+        frames_in_row = torch.from_numpy(np.asarray(picture.convert("RGB")).copy())  # [h, frames w, 3]
     except (ValueError, OSError):
         return None
-    return torch.stack(picture.chunk(frames, 1))
+    return torch.stack(frames_in_row.chunk(frames, 1))
 
 
 def captioned(shown: torch.Tensor, caption: str) -> torch.Tensor:
@@ -152,7 +154,7 @@ def moving(tiles: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([mosaic(tiles, frame) for frame in range(max(map(len, tiles)))])
 
 
-def preview_of(tiles: list[torch.Tensor], frame: int):
+def preview_of(tiles: list[torch.Tensor], frame: int) -> tuple:
     """What the host takes for a picture beside its progress."""
     from PIL import Image
 
@@ -163,11 +165,11 @@ def preview_of(tiles: list[torch.Tensor], frame: int):
 class Watch:
     """The host's progress of a search, with the tiles running in its preview. total: steps at most."""
 
-    def __init__(self, total: int, node_id):
+    def __init__(self, total: int, node_id: NodeIdLike):
         self.bar, self.total, self.done, self.ticks = comfy.utils.ProgressBar(total, node_id), total, 0, 0
         self.tiles: list[torch.Tensor] = []
 
-    def tick(self, done: int = 0):
+    def tick(self, done: int = 0) -> None:
         """After a step (done = 1), or anything else that takes time (0). Raises the host's exception where the run was stopped."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.done, self.ticks = self.done + done, self.ticks + 1

@@ -1,134 +1,33 @@
 """LeakageProbe: at which noise levels a model predicts too little motion, and where to start."""
 
 import json
-import statistics
 
 import comfy.model_management
 import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..cil import calibration, motion, probe
-from . import calibrate, pictures
+from ..cil import motion
+from ..cil.prepared import ClipSet
+from . import calibrate, pictures, plots
 from .condition import KEPT, sources
 from .host.evaluation import SamplingContext
 from .host.latents import check_latent, frames_dim
 from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
-from .motion import DIS, flow_backend, flow_input
-from .training.conditions import ADAPTERS
+from .host.types import Conditioning, Model, NodeIdLike, Vae
+from .motion import flow_backend, flow_input
+from .probe_clip import FROZEN, HALF_SPEED, Measured, check_picture, idle_settings, measure, second_of
 from .training.nodes import ClipsType
 from .verdict import Finding
 
 CATEGORY = "image-to-video motion/measure"
-HALF_SPEED, FROZEN = "half speed", "frozen"
-MOVES = 0.02  # rms of the clip's motion over rms of its latents, below which it counts as still
-SAME_PICTURE = 0.3  # correlation of the conditioning's image with the clip's first frame, below which it is another picture
-
-
-def second_of(clip, control, dim):
-    """The clip to compare with, made from the first."""
-    return (probe.slowed if control == HALF_SPEED else probe.frozen)(clip, dim)
-
-
-def idle_settings(negative, cfg, second_images, control, vae, flow):
-    """Notes about what was set or connected but cannot act, of one clip."""
-    notes = {
-        "cfg is not used: connect negative": negative is None and cfg != 1,
-        "negative is not used at cfg 1": negative is not None and cfg == 1,
-        "control is not used: a second clip is connected": second_images is not None and control != FROZEN,
-        "flow is not used: without vae no picture is scored": vae is None and flow != DIS,
-        "guidance is no prediction: the curve holds for cfg 1 alone": negative is not None and cfg != 1,
-    }
-    return [note for note, idle in notes.items() if idle]
-
-
-def check_picture(model, positive, samples):
-    """Raise ValueError where the conditioning's image is of another size, length or picture than the clip."""
-    dim = frames_dim(samples)
-    for _, entries in positive:
-        image = entries.get("concat_latent_image")
-        if image is None:
-            continue
-        if image.shape[-2:] != samples.shape[-2:]:
-            size = lambda x: f"latents of {x.shape[-1]} x {x.shape[-2]}"
-            raise ValueError(
-                f"the conditioning was made for {size(image)} cells, but the clip has {size(samples)}: make it from the clip's first frame, at the clip's size"
-            )
-        frames = image.shape[2] if image.ndim == 5 else image.shape[0]
-        if frames not in (1, samples.shape[dim]):
-            raise ValueError(f"the conditioning was made for {frames} frames of latents, but the clip has {samples.shape[dim]}: give it the clip's length")
-        first = lambda x: x.narrow(2 if x.ndim == 5 else 0, 0, 1).flatten().float().cpu()
-        if any(adapter.matches(model.model) for adapter in ADAPTERS) and image.shape[1] == samples.shape[1]:
-            alike = float(torch.corrcoef(torch.stack([first(image), first(samples)]))[0, 1])
-            if alike < SAME_PICTURE:  # nan of an image that was left out passes
-                raise ValueError(
-                    f"the conditioning was made from another picture than the clip's first frame (their latents correlate by {alike:.2f}): make it from the clip's first frame"
-                )
-
-
-class Measured:
-    """What one clip showed: its evidence, and lists with an entry a level, each a list over draws."""
-
-    def __init__(self, levels):
-        self.levels = levels  # (fraction, sigma)
-        self.evidence = None
-        self.gain, self.response, self.readable = ([[] for _ in levels] for _ in range(3))
-        self.predictions = [None] * len(levels)  # the first draw's of each level, in half precision, for the sheet
-        self.scores, self.true_score = [], None  # motion scores, where a VAE and a flow are there
-
-    def mean(self, name):
-        return [statistics.fmean(v) for v in getattr(self, name)]
-
-    def spread(self, name):
-        return [statistics.stdev(v) if len(v) > 1 else 0.0 for v in getattr(self, name)]
-
-
-def measure(context, process, samples, second, levels, seed, draws, tick):
-    """Calibration of one clip, and what is read of its difference from a second one that begins with the same frame -> Measured."""
-    found = Measured(levels)
-    dim = frames_dim(samples)
-    as_clip = (lambda x: x.movedim(1, 0)) if samples.ndim == 4 else (lambda x: x[0])
-    sigmas = [s for _, s in levels]
-
-    def work(denoise, a):
-        b = context.model.get_model_object("process_latent_in")(second).to(a)
-        still = probe.frozen(a, dim)
-        check_motion(a, b, still)
-
-        def with_second(noisy, sigma):
-            *pair, other = denoise([*noisy, noisy[0] + process.signal(sigma) * (b - a)], sigma)
-            level = sigmas.index(sigma)
-            found.gain[level].append(probe.motion_gain(pair[0], a, still))
-            found.response[level].append(probe.responsiveness(pair[0], other, a, b))
-            return pair
-
-        def each(level, predictions):
-            if found.predictions[level] is None:
-                found.predictions[level] = predictions[0].half().cpu()
-            tick()
-
-        evidence = calibration.Evidence(process, sigmas, 2 * draws)
-        evidence.add(*calibration.measure(with_second, process, a, sigmas, draws, seed, as_clip, each))
-        found.evidence = evidence
-        found.readable = [[probe.readable(process, sigma, a, b)] for sigma in sigmas]
-
-    context.run(samples, sigmas, work)
-    return found
-
-
-def check_motion(a, b, still):
-    """Raise ValueError for a clip that stands still, or a second one that is the first."""
-    if float((a - still).square().mean().sqrt()) < MOVES * float(a.square().mean().sqrt()):
-        raise ValueError("this clip does not move, so nothing can be said of leakage: take one with visible motion")
-    if not (a - b).any():
-        raise ValueError("the second clip is the same as the first: it must begin with the same frame and then move differently")
 
 
 class LeakageProbe(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="LeakageProbe",
             display_name="Leakage Probe (CIL)",
@@ -236,25 +135,25 @@ class LeakageProbe(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        control,
-        cfg,
-        levels,
-        from_fraction,
-        to_fraction,
-        draws,
-        seed,
-        flow,
-        positive=None,
-        negative=None,
-        images=None,
-        vae=None,
-        latent=None,
-        second_images=None,
-        clips=None,
-        most_clips=16,
-        motion_bucket_id=127,
-    ):
+        model: Model,
+        control: str,
+        cfg: float,
+        levels: int,
+        from_fraction: float,
+        to_fraction: float,
+        draws: int,
+        seed: int,
+        flow: str,
+        positive: Conditioning | None = None,
+        negative: Conditioning | None = None,
+        images: torch.Tensor | None = None,
+        vae: Vae | None = None,
+        latent: dict | None = None,
+        second_images: torch.Tensor | None = None,
+        clips: ClipSet | None = None,
+        most_clips: int = 16,
+        motion_bucket_id: int = 127,
+    ) -> io.NodeOutput:
         if clips is not None:
             if any(given is not None for given in (images, latent, second_images)):
                 raise ValueError("give clips, or one clip as images or latent, but not both")
@@ -293,7 +192,9 @@ class LeakageProbe(io.ComfyNode):
         return cls.shown(finding, sheet, more, sensitivity, (found.mean("response"), found.mean("readable")), notes, levels)
 
     @classmethod
-    def several(cls, model, clips, vae, count, from_fraction, to_fraction, draws, seed, most, bucket):
+    def several(
+        cls, model: Model, clips: ClipSet, vae: Vae | None, count: int, from_fraction: float, to_fraction: float, draws: int, seed: int, most: int, bucket: int
+    ) -> io.NodeOutput:
         """Clips of a prepared set, each with its own conditions."""
         sampling = Sampling.of(model)
         chosen = calibrate.levels_of(sampling, count, from_fraction, to_fraction)
@@ -313,9 +214,11 @@ class LeakageProbe(io.ComfyNode):
         return cls.shown(finding, sheet, {"seed": seed, "draws": draws, "motion_bucket_id": bucket}, None, None, notes, count)
 
     @classmethod
-    def shown(cls, finding, sheet, more, sensitivity, curves, notes, count):
+    def shown(
+        cls, finding: Finding, sheet: torch.Tensor, more: dict, sensitivity: list[dict] | None, curves: tuple | None, notes: list[str], count: int
+    ) -> io.NodeOutput:
         """The outputs, and the words."""
-        plot = pictures.probe_plot(finding, curves)
+        plot = plots.probe_plot(finding, curves)
         report = {**finding.report(), **more}
         for row, figures in zip(report["levels"], sensitivity or []):
             row |= figures
@@ -326,7 +229,9 @@ class LeakageProbe(io.ComfyNode):
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(plot, cls=cls))
 
     @staticmethod
-    def clips(model, images, vae, latent, second_images, control):
+    def clips(
+        model: Model, images: torch.Tensor | None, vae: Vae | None, latent: dict | None, second_images: torch.Tensor | None, control: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """-> latents of the clip and of the second one, as a LATENT holds them."""
         if images is None and latent is None:
             raise ValueError("give clips from Prepare Clips, or one clip: as images (with vae), or as latent")
@@ -352,7 +257,7 @@ class LeakageProbe(io.ComfyNode):
         return samples, second
 
     @staticmethod
-    def sheet(model, vae, found, images, flow, node_id):
+    def sheet(model: Model, vae: Vae | None, found: Measured, images: torch.Tensor | None, flow: str | None, node_id: NodeIdLike) -> torch.Tensor:
         """Decode the predictions one at a time, score them by a flow (None = do not), and keep thumbnails; without a VAE a note."""
         if vae is None:
             return pictures.captioned(torch.ones(32, 512, 3), "connect vae to see the predictions")[None]
@@ -365,7 +270,7 @@ class LeakageProbe(io.ComfyNode):
             strips.append(pictures.film_strip(images, f"the clip: motion {found.true_score:.1f}", width=width))
         for (fraction, sigma), prediction in zip(found.levels, found.predictions):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            frames = vae.decode(process_out(prediction.float()))
+            frames = vae.decode(process_out(prediction.float()))  # [T, H, W, 3] or [1, T, H, W, 3]
             frames = frames.reshape(-1, *frames.shape[-3:])
             width = width or min(frames.shape[2], pictures.THUMBNAIL)
             caption = f"sigma {sigma:.4g}, M / T {fraction:.2f}"

@@ -8,6 +8,7 @@ from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
 from .host.schedule import ANEW, BY_SIGNAL, CUT, START_AS, check_meant, scheduler_names, start_sigma
+from .host.types import Model
 
 LAYOUTS = [ANEW, CUT]
 
@@ -17,7 +18,7 @@ START_TOOLTIPS = {
 }
 
 
-def start_inputs():
+def start_inputs() -> list[io.Input]:
     """The two widgets by which every node of the pack sets a start."""
     return [
         io.Combo.Input("start_as", options=START_AS, default=START_AS[0], tooltip=START_TOOLTIPS["start_as"]),
@@ -25,7 +26,7 @@ def start_inputs():
     ]
 
 
-def start_note(start_as, start):
+def start_note(start_as: str, start: float) -> str:
     """A note where `start` was set but cannot act."""
     if start_as in (START_AS[0], BY_SIGNAL) and start != 1:
         return f"start {start:g} is not used with '{start_as}': choose fraction or sigma in start_as"
@@ -34,7 +35,7 @@ def start_note(start_as, start):
 
 class TruncatedSigmaSchedule(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="TruncatedSigmaSchedule",
             display_name="Truncated Sigma Schedule (CIL)",
@@ -68,7 +69,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, scheduler, steps, start_as, start, layout):
+    def execute(cls, model: Model, scheduler: str, steps: int, start_as: str, start: float, layout: str) -> io.NodeOutput:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, but {steps} was given")
         sampling, family = Sampling.of(model), model_family(model)
@@ -88,7 +89,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         return io.NodeOutput(sigmas, sigma, fraction)
 
 
-def truncated(sampling, scheduler, steps, start, layout):
+def truncated(sampling: Sampling, scheduler: str, steps: int, start: float, layout: str) -> torch.Tensor:
     """The sigmas of TruncatedSigmaSchedule: [steps + 1] or fewer, on the CPU.
 
     From the ordinary start they are the scheduler's own, to the bit.

@@ -1,5 +1,7 @@
 """CILStartNoise, CILFreeInit: the starts that the paper's Table 2 compares Analytic-Init with."""
 
+from collections.abc import Callable
+
 import comfy.model_management
 import comfy.sample
 import comfy.utils
@@ -8,22 +10,24 @@ import torch
 from comfy_api.latest import io
 
 from ..cil import initial_noise, schedules
+from ..cil.forward import ForwardProcess
 from ..cil.timenoise import generator_for
 from .host.latents import like_parts, parts_of
 from .host.notes import say
 from .host.sampling import Sampling
+from .host.types import Guider, Model, Sampler
 
 CATEGORY = "image-to-video motion/other starts"
 PLAIN, FRAME_INIT, PROGRESSIVE, MIXED = "plain", "FrameInit", "progressive", "mixed"
 NO_SIGNAL = "at its first noise level this model's noise carries no signal (zero terminal SNR, or a flow from 1): a run hands nothing of its result on, only its noise's own low frequencies"
 
 
-def time_third(x):
+def time_third(x: torch.Tensor) -> torch.Tensor:
     """A clip's latents with (t, h, w) last: [t, c, h, w] -> [c, t, h, w]; [b, c, t, h, w] as it is. Its own inverse."""
     return x.movedim(0, 1) if x.ndim == 4 else x
 
 
-def ratio(process, sigma):
+def ratio(process: ForwardProcess, sigma: float) -> float:
     """alpha / sigma of a forward process at the host's sigma."""
     return process.signal(sigma) / process.noise(sigma)
 
@@ -31,10 +35,10 @@ def ratio(process, sigma):
 class StartNoise:
     """A NOISE: change(noise [..., t, h, w]) -> the same shape, of the host's random noise of a seed."""
 
-    def __init__(self, seed, change):
+    def __init__(self, seed: int, change: Callable):
         self.seed, self.change = seed, change
 
-    def generate_noise(self, input_latent):
+    def generate_noise(self, input_latent: dict) -> torch.Tensor:
         noise = comfy.sample.prepare_noise(input_latent["samples"], self.seed, input_latent.get("batch_index"))
         video, *rest = parts_of(noise)
         if video.ndim not in (4, 5):
@@ -42,15 +46,15 @@ class StartNoise:
         return like_parts(noise, [time_third(self.change(time_third(video))), *rest])
 
 
-def still_of(model, image_latent):
+def still_of(model: Model, image_latent: dict) -> torch.Tensor:
     """A LATENT of one frame, or of a whole still clip -> x_0 as the network has it, [..., t, h, w]."""
     samples = parts_of(comfy.sample.fix_empty_latent_channels(model, image_latent["samples"]))[0]
     return time_third(model.get_model_object("process_latent_in")(samples))
 
 
-def repeated(still, noise):
+def repeated(still: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """The still like the noise. Raises ValueError where the sizes do not fit."""
-    frames = noise.shape[-3]
+    frames = noise.shape[-3]  # of [..., C, t, h, w]
     still = still if still.shape[-3] == frames else still[..., :1, :, :].expand(*noise.shape[:-3], frames, *still.shape[-2:]) if still.shape[-3] == 1 else still
     if still.shape[-3:] != noise.shape[-3:] or still.shape[-4] != noise.shape[-4]:
         raise ValueError(
@@ -61,7 +65,7 @@ def repeated(still, noise):
 
 class StartNoiseNode(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILStartNoise",
             display_name="Start Noise (CIL)",
@@ -82,7 +86,9 @@ class StartNoiseNode(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, method, seed, tau, cut_space, cut_time, a, image_latent=None):
+    def execute(
+        cls, model: Model, method: str, seed: int, tau: float, cut_space: float, cut_time: float, a: float, image_latent: dict | None = None
+    ) -> io.NodeOutput:
         if a < 0:
             raise ValueError(f"a, the share of common noise, is 0 or more, but {a:g} was given")
         if method == FRAME_INIT and image_latent is None:
@@ -104,7 +110,7 @@ class StartNoiseNode(io.ComfyNode):
 
 class FreeInit(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILFreeInit",
             display_name="FreeInit (CIL)",
@@ -126,7 +132,9 @@ class FreeInit(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, guider, sampler, sigmas, latent, seed, runs, cut_space, cut_time, order):
+    def execute(
+        cls, guider: Guider, sampler: Sampler, sigmas: torch.Tensor, latent: dict, seed: int, runs: int, cut_space: float, cut_time: float, order: int
+    ) -> io.NodeOutput:
         schedules.check(sigmas)
         model = guider.model_patcher
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])

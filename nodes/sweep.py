@@ -1,6 +1,8 @@
 """CILStartSweep: one picture, many starts. Fig. 3 and Tables 8 and 9 of the paper for one's own image."""
 
 import json
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -9,7 +11,8 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..cil import consistency, motion
-from . import pictures
+from ..cil.moments import Moments
+from . import pictures, plots
 from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
 from .host.latents import like_parts, parts_of, sized_for
@@ -17,24 +20,23 @@ from .host.models import model_family
 from .host.notes import say
 from .host.sampling import Sampling
 from .host.schedule import scheduler_names, start_sigma
+from .host.types import Guider, Model, Sampler, Vae
 from .moments import MomentsType, default_moments, idle_moments
 from .motion import CATEGORY, flow_backend, flow_input, flow_name, network_input
 from .schedule import LAYOUTS, truncated
 
 FRACTION, SIGMA = "fraction", "sigma"
 ENOUGH = 0.8  # of the most consistent motion of whole clips: the last fifth costs more than it shows
-WORSE, SLACK = (
-    1.5,
-    0.003,
-)  # broken: times the highest start's, and in units of the picture; between the demo models' clips that are whole and those that are not
+# broken: times the highest start's, and in units of the picture; between the demo models' clips that are whole and those that are not
+WORSE, SLACK = 1.5, 0.003
 
 
-def parse_starts(text):
+def parse_starts(text: str) -> list[float]:
     """'1, 0.96, 0.92' or '1:0.8:5' (from, to, how many) -> numbers."""
     try:
         if ":" in text:
-            first, last, count = text.split(":")
-            first, last, count = float(first), float(last), int(count)
+            ends = text.split(":")
+            first, last, count = float(ends[0]), float(ends[1]), int(":".join(ends[2:]))
             if count < 2:
                 raise ValueError
             return [first + (last - first) * i / (count - 1) for i in range(count)]
@@ -46,17 +48,17 @@ def parse_starts(text):
 class Column:
     """Means over the seeds of one start: consistent motion, likeness, flicker."""
 
-    def __init__(self, start, runs):
+    def __init__(self, start: float, runs: list[dict]):
         self.start, self.sigma = start, runs[0]["sigma"]
         self.motion, self.likeness, self.flicker = (sum(run[name] for run in runs) / len(runs) for name in ("consistent", "likeness", "flicker"))
 
-    def broken(self, first):
+    def broken(self, first: "Column") -> bool:
         """Whether its clips fall apart, held against those of the highest start."""
         worse = lambda ours, theirs: ours > WORSE * theirs + SLACK
         return worse(1 - self.likeness, 1 - first.likeness) or worse(self.flicker, first.flicker)
 
 
-def judged(runs, wanted=0.0):
+def judged(runs: list[dict], wanted: float = 0.0) -> tuple[float | None, float, list[float]]:
     """-> (the highest start with enough steady motion or None, how much is enough, the starts whose clips are broken).
 
     runs: dicts with start, sigma, consistent, likeness, flicker. wanted: consistent motion; 0 = ENOUGH of the most
@@ -70,7 +72,7 @@ def judged(runs, wanted=0.0):
     return next((c.start for c in whole if c.motion >= enough), None), enough, broken
 
 
-def advice(start, enough, broken, wanted):
+def advice(start: float | None, enough: float, broken: list[float], wanted: float) -> list[str]:
     """`judged` in words."""
     if start is None:
         first = f"no start has the {wanted:g} pixels of consistent motion that are wanted, with clips that hold together"
@@ -79,13 +81,13 @@ def advice(start, enough, broken, wanted):
     return [first, f"broken clips (likeness lost, or flicker): start {', '.join(f'{s:g}' for s in broken)}" if broken else ""]
 
 
-def check_unpatched(model):
+def check_unpatched(model: Model) -> None:
     """Raise ValueError where Early Start sits on the model: it would move the sweep's own starts."""
     if model.get_wrappers(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER):
         raise ValueError("the guider's model has Early Start on it, which would move the starts of this sweep: connect the model from before Early Start")
 
 
-def idle_parts(latent, moments, analytic_init):
+def idle_parts(latent: dict, moments: Moments | None, analytic_init: bool) -> list[str]:
     """Notes about what is connected but cannot act."""
     given = latent.get("noise_mask") is not None or any(part.any() for part in parts_of(latent["samples"]))
     notes = ["the latent's picture and mask are not used: every run starts from noise"] if given else []
@@ -94,7 +96,7 @@ def idle_parts(latent, moments, analytic_init):
 
 class StartSweep(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILStartSweep",
             display_name="Start Sweep (CIL)",
@@ -152,23 +154,23 @@ class StartSweep(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        guider,
-        sampler,
-        latent,
-        vae,
-        starts,
-        start_as,
-        analytic_init,
-        scheduler,
-        steps,
-        seed,
-        seeds,
-        flow,
-        image=None,
-        moments=None,
-        wanted=0.0,
-        optical_flow=None,
-    ):
+        guider: Guider,
+        sampler: Sampler,
+        latent: dict,
+        vae: Vae,
+        starts: str,
+        start_as: str,
+        analytic_init: bool,
+        scheduler: str,
+        steps: int,
+        seed: int,
+        seeds: int,
+        flow: str,
+        image: torch.Tensor | None = None,
+        moments: Moments | None = None,
+        wanted: float = 0.0,
+        optical_flow: Any | None = None,
+    ) -> io.NodeOutput:
         model = guider.model_patcher
         sampling, family = Sampling.of(model), model_family(model)
         check_unpatched(model)
@@ -196,7 +198,7 @@ class StartSweep(io.ComfyNode):
             stopped = True
         start, enough, broken = judged(runs, wanted)
         sheet = cls.sheet(runs, [v for v, _ in chosen], broken)
-        plot = pictures.sweep_plot(runs, start_as, start, broken)
+        plot = plots.sweep_plot(runs, start_as, start, broken)
         figures = [{k: v for k, v in run.items() if k != "picture"} for run in runs]
         report = {
             "runs": figures,
@@ -213,7 +215,7 @@ class StartSweep(io.ComfyNode):
         return io.NodeOutput(sheet, plot, json.dumps(report), highest if start is None else start, ui=ui.PreviewImage(sheet, cls=cls))
 
     @staticmethod
-    def measured(frames, backend, image):
+    def measured(frames: torch.Tensor, backend: Callable, image: torch.Tensor | None) -> dict:
         """A clip's figures for the report."""
         step = comfy.model_management.throw_exception_if_processing_interrupted
         found = consistency.measured(frames, backend, image, between=step)
@@ -221,7 +223,18 @@ class StartSweep(io.ComfyNode):
         return {"motion_score": motion.motion_score(frames, backend), **steady}
 
     @staticmethod
-    def sampled(guider, sampler, vae, sampling, scheduler, steps, sigma, samples, moments, seed):
+    def sampled(
+        guider: Guider,
+        sampler: Sampler,
+        vae: Vae,
+        sampling: Sampling,
+        scheduler: str,
+        steps: int,
+        sigma: float,
+        samples: torch.Tensor,
+        moments: Moments | None,
+        seed: int,
+    ) -> torch.Tensor:
         """One clip from one start -> IMAGE frames."""
         sigmas = truncated(sampling, scheduler, steps, sigma, LAYOUTS[0])
         empty = [torch.zeros_like(part) for part in parts_of(samples)]
@@ -229,18 +242,18 @@ class StartSweep(io.ComfyNode):
         latent = like_parts(samples, [start.latent for start in first])
         noise = AnalyticNoise(seed, [start.noise_gain for start in first]).generate_noise({"samples": latent})
         out = guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=seed)
-        frames = vae.decode(parts_of(out)[0])
+        frames = vae.decode(parts_of(out)[0])  # [t, H, W, 3] or [1, t, H, W, 3]
         return frames.reshape(-1, *frames.shape[-3:])
 
     @staticmethod
-    def cell(run, broken):
+    def cell(run: dict, broken: Iterable[float]) -> torch.Tensor:
         """One run in the sheet: four of its frames from top to bottom, and its figures."""
         mark = "BROKEN. " if run["start"] in broken else ""
         caption = f"{mark}start {run['start']:g}, seed {run['seed']}: motion {run['consistent']:.1f}, likeness {run['likeness']:.3f}"
         return pictures.captioned(run["picture"], caption)
 
     @classmethod
-    def sheet(cls, runs, values, broken=()):
+    def sheet(cls, runs: list[dict], values: list[float], broken: Iterable[float] = ()) -> torch.Tensor:
         """Columns are starts, rows seeds."""
         cells = {(run["seed"], run["start"]): cls.cell(run, broken) for run in runs}
         blank = torch.ones_like(next(iter(cells.values())))

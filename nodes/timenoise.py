@@ -10,9 +10,11 @@ from comfy_api.latest import io
 
 from ..cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
 from .condition import ConditionChange, ConditionPatcher, patched, sources
+from .families import Family
 from .host.models import model_family
-from .host.notes import say
+from .host.notes import say, unchanged
 from .host.sampling import Sampling
+from .host.types import Conditioning, Model
 
 WRAPPER = "cil_time_noise"
 CLEAN, FIXED, DRAWN, MEDIAN, CONSTANT, MIX = "clean", "fixed", "time-dependent", "time-dependent (median)", "constant rule", "mix"
@@ -24,7 +26,7 @@ FRACTION, SHARE = "fraction of T", "sigma / largest sigma (authors' SVD)"
 GENTLE_SHARE = 0.1  # of the standard deviation of the image's latents; a cautious guess, not measured
 
 
-def noise_share(sampling, sigma: float) -> float:
+def noise_share(sampling: Sampling, sigma: float) -> float:
     """Noise over noise and signal: a flow's own time, and the like of it for other processes."""
     signal, noise = sampling.process.signal(sigma), sampling.process.noise(sigma)
     return min(noise / (signal + noise), 1.0)
@@ -62,11 +64,11 @@ class Noised:
     as if the image had been noised once.
     """
 
-    def __init__(self, mode, noise, seed, tokens, tell):
+    def __init__(self, mode: str, noise: TimeNoise, seed: int, tokens: bool, tell: bool):
         self.mode, self.noise, self.seed = mode, noise, seed
         self.tokens, self.tell = tokens, tell
 
-    def at(self, sigma, time):
+    def at(self, sigma: float, time: float) -> ConditionChange:
         level = self.level(sigma, time)
         mixed = mix_noise if self.mode in (MIX, FIXED_MIX) else add_noise
 
@@ -75,7 +77,7 @@ class Noised:
 
         return ConditionChange(partial(change, "image"), partial(change, "tokens") if self.tokens else None, level if self.tell else None)
 
-    def level(self, sigma, time):
+    def level(self, sigma: float, time: float) -> float:
         """beta_s at one step."""
         if self.mode in (FIXED, FIXED_MIX):
             return self.noise.beta_m
@@ -85,21 +87,21 @@ class Noised:
             return self.noise.constant(time)
         return float(self.noise.sample(torch.tensor([time]), generator_for(self.seed, "level", sigma)))
 
-    def eps(self, purpose, y, shared, sigma):
+    def eps(self, purpose: str, y: torch.Tensor, shared: tuple, sigma: float) -> torch.Tensor:
         """Unit noise like y, one for all along the dimensions `shared`; latents ("image") and "tokens" are drawn independently."""
         shape = list(y.shape)
         for dim in shared:
             shape[dim] = 1
         key = (self.seed, purpose) if self.mode in (FIXED, FIXED_MIX) else (self.seed, purpose, sigma)
-        return torch.randn(shape, generator=generator_for(*key)).to(y)
+        return torch.randn(shape, generator=generator_for(*key)).to(y)  # broadcasts over y
 
 
-def share_of_largest(sampling, sigma: float) -> float:
+def share_of_largest(sampling: Sampling, sigma: float) -> float:
     """SVD's time in the paper and in the authors' training, sigma / 700."""
     return min(sigma / sampling.sigma_max, 1.0)
 
 
-def settings(family, mode, preset, level, a):
+def settings(family: Family, mode: str, preset: str, level: float, a: float) -> TimeNoise | None:
     """-> TimeNoise of the widgets, or None where nothing is to be done. Raises ValueError."""
     if preset == GENTLE:
         level = GENTLE_SHARE * (1.0 if mode == MIX else family.image.std)
@@ -118,7 +120,7 @@ def settings(family, mode, preset, level, a):
 
 class TimeNoiseCondition(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="TimeNoiseCondition",
             display_name="TimeNoise Condition (CIL)",
@@ -170,7 +172,7 @@ class TimeNoiseCondition(io.ComfyNode):
                 io.Boolean.Input(
                     "image_tokens",
                     default=False,
-                    tooltip="On: noise on the image tokens too (CLIP vision), where the model has them; they get the same level and a noise of their own. For DynamiCrafter and VideoCrafter1 on what their resampler makes of them, as the authors have it. Off: the image latents alone.",
+                    tooltip="On: noise on the image tokens too (CLIP vision), where the model has them; they get the same level and a noise of their own. Where the network makes tokens of its own of them first (DynamiCrafter, VideoCrafter1, Wan 2.1, HunyuanVideo 1.5), on those, as the authors have it. Off: the image latents alone.",
                 ),
                 io.Boolean.Input(
                     "tell_model",
@@ -194,7 +196,20 @@ class TimeNoiseCondition(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, mode, preset, level, a, seed, image_tokens, tell_model, time=FRACTION):
+    def execute(
+        cls,
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        mode: str,
+        preset: str,
+        level: float,
+        a: float,
+        seed: int,
+        image_tokens: bool,
+        tell_model: bool,
+        time: str = FRACTION,
+    ) -> io.NodeOutput:
         family = model_family(model)
         time_of, published = share_of_largest if time == SHARE else Sampling.fraction, PUBLISHED.get(preset)
         if published is None:
@@ -202,29 +217,26 @@ class TimeNoiseCondition(io.ComfyNode):
         else:
             noise = None if mode == CLEAN else published.noise
             mode, time_of = (mode if noise is None else published.mode), published.time_of
-        text = [described(family, positive, mode, noise, image_tokens, tell_model), evidence(preset, noise)]
-        if time == SHARE and noise is not None and (published or mode == FIXED):
+        if noise is None:
+            why = "the mode is clean" if mode == CLEAN else "the level is 0"
+            return unchanged(cls.hidden.unique_id, why + (", and the preset does nothing" if published else ""), model, positive, negative)
+        text = [described(family, positive, mode, noise, image_tokens, tell_model), evidence(preset)]
+        if time == SHARE and (published or mode == FIXED):
             text.append("time does nothing: the preset has its own" if published else "time does nothing: the level is fixed")
         say(cls.hidden.unique_id, "\n".join(filter(None, text)))
-        if noise is None:
-            return io.NodeOutput(model, positive, negative)
         run = Noised(mode, noise, seed, image_tokens, tell_model)
         return io.NodeOutput(patched(model, WRAPPER, ConditionPatcher(family, run.at, time_of)), positive, negative)
 
 
-def evidence(preset, noise):
+def evidence(preset: str) -> str:
     """Where a preset's level comes from: one word first."""
-    if noise is None:
-        return "the preset does nothing: mode is clean" if preset in PUBLISHED else ""
     if preset in PUBLISHED:
         return PUBLISHED[preset].source
     return {GENTLE: "experimental: a cautious guess, not measured", PAPER: "paper: for a model fine-tuned with it"}.get(preset, "")
 
 
-def described(family, positive, mode, noise, image_tokens, tell_model):
+def described(family: Family, positive: Conditioning, mode: str, noise: TimeNoise, image_tokens: bool, tell_model: bool) -> str:
     """What the node does here, and what it cannot do, in words."""
-    if noise is None:
-        return "the image stays clean"
     found = sources(family, positive)
     if not found and not (image_tokens and family.image.tokens):
         why = "this pack does not know where it takes its image" if family.key == "unknown" else "this conditioning holds no image that can be noised"

@@ -1,8 +1,10 @@
 """What a probe found, in words and figures: the sentence, the levels, the curve for other nodes."""
 
 import math
+from typing import Any
 
-from ..cil import calibration, levels, views
+from ..cil import calibration, levels, verdict, views
+from .host.sampling import Sampling
 
 STEEPEST = 4.0  # the largest slope that the curve hands on
 TELLING = 8  # clips that are asked for
@@ -21,13 +23,13 @@ class Finding:
     start: the suggested sigma, the model's largest where the ordinary start stays.
     """
 
-    def __init__(self, evidence, sampling, chosen):
+    def __init__(self, evidence: calibration.Evidence, sampling: Sampling, chosen: list[tuple[float, float]]):
         self.evidence, self.sampling, self.chosen = evidence, sampling, chosen
         self.broken = cannot_take(evidence)
-        self.verdict = calibration.verdict(evidence)
+        self.verdict = verdict.verdict(evidence)
         self.judge = evidence.judge()
         self.curve = evidence.curve(self.judge)
-        proved = calibration.leaking(self.curve) if evidence.clips >= calibration.FEWEST else [False] * len(chosen)
+        proved = verdict.leaking(self.curve) if evidence.clips >= verdict.FEWEST else [False] * len(chosen)
         self.proved = proved if not self.broken else [False] * len(chosen)
         start = None if self.broken else self.verdict.start
         self.start = sampling.sigma_max if start is None or start >= sampling.sigma_max else start
@@ -75,7 +77,7 @@ class Finding:
                 lines.append("Below it a Gaussian start is no longer near to real clips.")
         elif not found.judged or found.edge is None:
             lines.append(f"A leak of {found.hidden:.0%} could lie unseen in these clips.")
-        if calibration.excess(self.evidence.curve(views.BANDS[-1])):
+        if verdict.excess(self.evidence.curve(views.BANDS[-1])):
             lines.append("Its fast changes are too strong: the model flickers.")
         lines.append("Holds for clips that are a fair draw of what the model was made for; clips chosen for much motion look like a leak.")
         return lines
@@ -92,10 +94,10 @@ class Finding:
         curves = {name: self.evidence.curve(name) for name in (views.WHOLE, views.MOTIONS, *views.BANDS) if self.evidence.has(name)}
         rows = []
         for k, (fraction, sigma) in enumerate(self.chosen):
-            row = {"sigma": sigma, "fraction": fraction, "percent": 1 - fraction, "signal_to_noise": self.ratio(sigma)}
+            row: dict[str, Any] = {"sigma": sigma, "fraction": fraction, "percent": 1 - fraction, "signal_to_noise": self.ratio(sigma)}
             row |= {"leakage": figure(self.curve.leakage[k]), "low": figure(self.curve.low[k]), "high": figure(self.curve.high[k]), "proved": self.proved[k]}
             row["views"] = {name: [figure(c.leakage[k]), figure(c.low[k]), figure(c.high[k])] for name, c in curves.items()}
-            rows.append(row | {"start_cost": calibration.start_cost(self.evidence.process, sigma, self.evidence.variance)})
+            rows.append(row | {"start_cost": verdict.start_cost(self.evidence.process, sigma, self.evidence.variance)})
         return rows
 
     def for_gain(self) -> dict:

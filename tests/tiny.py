@@ -48,8 +48,17 @@ KINDS = {
 SHIFTED = {f"flow shift {shift}": (T.FLOW, {"shift": float(shift)}, VIDEO, CUBE) for shift in (3, 5, 12, 17)}
 
 
+MADE = {}
+
+
 def model(kind):
-    """-> (MODEL, empty LATENT)."""
+    """-> (MODEL, empty LATENT): a clone of one that is made once, since Cascade's table takes seconds."""
+    if kind not in MADE:
+        MADE[kind] = made(kind)
+    return MADE[kind].clone(), {"samples": torch.zeros((KINDS | SHIFTED)[kind][3])}
+
+
+def made(kind):
     model_type, settings, latent, shape = (KINDS | SHIFTED)[kind]
 
     class Config(comfy.supported_models_base.BASE):
@@ -62,8 +71,7 @@ def model(kind):
     if "base_scale" in settings:
         base.model_sampling = sampling_for(base.model_config, model_type)
     base.diffusion_model = Zeros()
-    patcher = comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
-    return patcher, {"samples": torch.zeros(shape)}
+    return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
 
 
 def conditioning():

@@ -17,7 +17,7 @@ FORMAT, VERSION = "cil-moments", 1
 AUTHORS_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")  # only ever read without executing anything
 
 
-def save(moments: Moments, path: Path):
+def save(moments: Moments, path: Path) -> None:
     """Write moments to `path`, all of it or nothing. A mean with space in it is kept in fp16, where it fits."""
     half = moments.mean.half()
     small = moments.mean.numel() == moments.channels or not torch.isfinite(half).all()  # or too large for fp16

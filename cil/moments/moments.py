@@ -61,7 +61,7 @@ def resample(mean: torch.Tensor, frames: int, height: int, width: int) -> torch.
     return mean.expand(-1, frames, -1, -1)
 
 
-def check_space(moments: Moments, space: str):
+def check_space(moments: Moments, space: str) -> None:
     """Raise ValueError unless the moments are of this latent space."""
     if moments.space != space:
         raise ValueError(

@@ -4,16 +4,20 @@ Everything random about the n-th example of a run follows from (seed, n) alone. 
 was killed and resumed equals one that was not, and the number of processes does not matter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .. import timenoise
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .losses import Objective
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,18 @@ class Example:
     token_seed: int | None = None
 
 
-def generator(*numbers):
+def generator(*numbers) -> torch.Generator:
     """A CPU generator for a tuple of whole numbers >= 0; different tuples have nothing in common."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
 
 
-def clip_of(seed, number, clips):
+def clip_of(seed: int, number: int, clips: int) -> int:
     """Which of `clips` clips the number-th example shows: each once before any comes again."""
     turn, place = divmod(number, clips)
     return int(torch.randperm(clips, generator=generator(seed, 1, turn))[place])
 
 
-def unit_noise(condition, g):
+def unit_noise(condition: torch.Tensor, g: torch.Generator) -> torch.Tensor:
     """Unit noise on an image's latents or tokens; none on the padding behind the image of [C, T, h, w]."""
     if condition.ndim < 4:
         return torch.randn(condition.shape, generator=g)
@@ -70,18 +74,19 @@ def unit_noise(condition, g):
     return eps
 
 
-def noised(clip, fields, level, g):
+def noised(clip: Clip, fields: Iterable[str], level: float, g: torch.Generator) -> Clip:
     """The clip with TimeNoise on its image: y_s = y_0 + beta_s eps, in each of `fields`."""
-    return replace(clip, **{f: timenoise.add_noise(getattr(clip, f), level, unit_noise(getattr(clip, f), g)) for f in fields})
+    noisy: dict[str, Any] = {f: timenoise.add_noise(getattr(clip, f), level, unit_noise(getattr(clip, f), g)) for f in fields}
+    return replace(clip, **noisy)
 
 
-TOKENS = "tokens"  # among an Objective's `noised`: what the network's own resampler makes of `embed`, which no Clip holds
+TOKENS = "tokens"  # among an Objective's `noised`: what the network's own resampler or projection makes of `embed`, which no Clip holds
 
 
 def noise_on_tokens(examples: list[Example], tokens: torch.Tensor) -> torch.Tensor:
-    """TimeNoise on a resampler's output, which cross-attention sees: [n, queries, d], one noise for each example's clip.
+    """TimeNoise on the output of a resampler or projection, which attention sees: [n, queries, d], one noise for each example's clip.
 
-    As the authors train it; on the resampler's input a LayerNorm would bound any level.
+    As the authors train it; on its input a LayerNorm would bound any level.
     """
     return torch.stack(
         [
@@ -91,14 +96,14 @@ def noise_on_tokens(examples: list[Example], tokens: torch.Tensor) -> torch.Tens
     )
 
 
-def without_condition(clip):
+def without_condition(clip: Clip) -> Clip:
     """The clip as the unconditional branch sees it."""
     if clip.dropped is not None:
         return replace(clip, **clip.dropped)
-    return replace(clip, image=torch.zeros_like(clip.image), embed=torch.zeros_like(clip.embed))
+    return replace(clip, image=torch.zeros_like(clip.image), embed=None if clip.embed is None else torch.zeros_like(clip.embed))
 
 
-def example(recipe, objective, clips, number):
+def example(recipe: Recipe, objective: "Objective", clips: Sequence[Clip], number: int) -> Example:
     """The number-th example of a run (Alg. 2). clips: a sequence of Clip.
 
     TimeNoise's own draws come last: naive and TimeNoise tuning of one seed see the same
@@ -118,14 +123,14 @@ def example(recipe, objective, clips, number):
     return Example(without_condition(clip) if dropped else clip, eps, sigma, level, token_seed)
 
 
-def batch_of(recipe, objective, clips, step, part=0, rank=0, world=1):
+def batch_of(recipe: Recipe, objective: "Objective", clips: Sequence[Clip], step: int, part: int = 0, rank: int = 0, world: int = 1) -> list[Example]:
     """The examples of one forward pass: of an update's `part`, in process `rank` of `world`."""
     first = ((step * recipe.accumulation + part) * world + rank) * recipe.batch
     return [example(recipe, objective, clips, first + i) for i in range(recipe.batch)]
 
 
 @contextmanager
-def prefetched(make: Callable, recipe: Recipe):
+def prefetched(make: Callable, recipe: Recipe) -> Iterator[Callable]:
     """make(step, part) -> the same function, which makes the next batch in a thread while this one is worked on."""
     with ThreadPoolExecutor(1, thread_name_prefix="cil-batches") as thread:
         waiting: dict[tuple[int, int], Future] = {}

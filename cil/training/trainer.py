@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,19 +42,19 @@ class Training:
         self.consistent = True  # False while an update is being written into the weights
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Updates made."""
         return len(self.losses)
 
     @property
-    def result(self):
+    def result(self) -> dict[str, torch.Tensor]:
         """{name: tensor}: the averaged weights, or the last ones where ema is 0. All of the team must ask."""
         kept = {name: p.detach() for name, p in self.parameters.items()} if self.average is None else self.average
         return {name: self.team.gather(value) for name, value in kept.items()}
 
-    def update(self, loss):
+    def update(self, loss: Callable) -> None:
         """One update. loss(step, part) -> scalar tensor, this process's."""
-        total = 0.0
+        total: Any = 0.0  # a tensor from the first pass on
         for part in range(self.recipe.accumulation):
             with self.team.accumulating(loss, more=part + 1 < self.recipe.accumulation):
                 value = loss(self.step, part) / self.recipe.accumulation
@@ -84,7 +85,7 @@ class Training:
         for name, p in self.parameters.items():
             self.average[name].lerp_(p.detach(), 1 - decay)
 
-    def run(self, loss: Callable, path: Path | None = None, every: float = 60.0, progress: Callable | None = None):
+    def run(self, loss: Callable, path: Path | None = None, every: float = 60.0, progress: Callable | None = None) -> None:
         """All updates that are left; progress(training) after each.
 
         State goes to `path` every so many seconds, or as seldom as saving needs to take no more
@@ -121,7 +122,7 @@ class Training:
         """What a state takes on the disk: weights, average, and AdamW's two moments."""
         return sum(p.numel() * p.element_size() for p in self.parameters.values()) * (3 if self.average is None else 4)
 
-    def save(self, path: Path):
+    def save(self, path: Path) -> None:
         """Write all of it, atomically and a tensor at a time: all of the team that is due, of whom the first writes."""
         tensors = self._state()
         left = ordered(tensors)
@@ -137,7 +138,7 @@ class Training:
             for name in list(left):  # others than the first; the first too, where it could not write: they put these together
                 gather(tensors[name])
 
-    def resume(self, path: Path):
+    def resume(self, path: Path) -> None:
         """Take up what `save` wrote. Raises ValueError if it is another run's, or damaged."""
         tensors, settings = resumable.read(path, FORMAT, VERSION, "the state of a training", old="settings")
         resumable.check_settings(str(path), settings, self.settings)
@@ -172,7 +173,7 @@ class SaveClock:
         return self.every <= 0 or self.clock() - self.last > max(self.every, self.seconds / SHARE)
 
     @contextmanager
-    def saving(self):
+    def saving(self) -> Iterator[None]:
         """Around a save, whose time counts."""
         began = self.clock()
         yield

@@ -1,9 +1,13 @@
 """A MODEL's prediction of the clean clip, inside the host's own sampling."""
 
+from collections.abc import Callable
+
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import torch
+
+from .types import Conditioning, Model
 
 
 class SamplingContext:
@@ -14,14 +18,14 @@ class SamplingContext:
     denoise(xs, sigma) gives the host's prediction of the clean clip for a list of noisy clips.
     """
 
-    def __init__(self, model, positive, negative, cfg, seed):
+    def __init__(self, model: Model, positive: Conditioning, negative: Conditioning | None, cfg: float, seed: int):
         self.model, self.seed = model, seed
         self.guider = comfy.samplers.CFGGuider(model)
         self.guider.set_conds(positive, positive if negative is None else negative)
         self.guider.set_cfg(1.0 if negative is None else cfg)
 
     @torch.no_grad()
-    def run(self, samples, sigmas, work):
+    def run(self, samples: torch.Tensor, sigmas: list[float], work: Callable) -> None:
         def sampler(wrapped, x, sigmas, extra_args=None, callback=None, disable=None):
             def denoise(xs, sigma):
                 together = self._together(len(xs), x)

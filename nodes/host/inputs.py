@@ -11,6 +11,7 @@ import math
 import numbers
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 import torch
@@ -18,6 +19,7 @@ from comfy_api.latest import io
 
 from ...cil.moments import Moments
 from .latents import parts_of
+from .types import Conditioning
 
 CLIPS = "cil_clips"  # of extra_model_paths.yaml
 SHOWN = 12  # options, in a message
@@ -48,7 +50,7 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     return node
 
 
-def accepted(one: io.Input, value):
+def accepted(one: io.Input, value: Any) -> Any:
     """What comes in at an input, as the node takes it. Raises ValueError for what it does not take."""
     kind = one.get_io_type()
     take = TAKEN.get("COMBO" if isinstance(kind, list) else kind)
@@ -58,11 +60,11 @@ def accepted(one: io.Input, value):
 # ---- settings -------------------------------------------------------------------------
 
 
-def refusal(one, wanted, value):
+def refusal(one: io.Input, wanted: str, value: Any) -> ValueError:
     return ValueError(f"{one.id} takes {wanted}, but {described(value)} came")
 
 
-def described(value) -> str:
+def described(value: Any) -> str:
     """A value or the kind of a thing, short enough for a message."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of {' x '.join(map(str, value.shape)) or 'one number'} ({str(value.dtype).removeprefix('torch.')})"
@@ -73,41 +75,43 @@ def described(value) -> str:
     return f"something of the type {type(value).__name__}"
 
 
-def option(one, value):
+def option(one: io.Input, value: Any) -> Any:
     if not any(type(value) is type(known) and value == known for known in one.options):
         more = f" and {len(one.options) - SHOWN} more" if len(one.options) > SHOWN else ""
         raise refusal(one, f"one of {', '.join(map(str, one.options[:SHOWN])) or 'nothing: there is nothing to choose from'}{more}", value)
     return value
 
 
-def within(one, value):
+def within(one: io.Input, value: Any) -> Any:
     low, high = -math.inf if one.min is None else one.min, math.inf if one.max is None else one.max
     if not low <= value <= high:
         raise refusal(one, f"numbers from {low:g} to {high:g}" if high < 1e15 else f"numbers from {low:g} up", value)
     return value
 
 
-def whole(one, value):
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
+def whole(one: io.Input, value: Any) -> int:
+    real = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    if real and float(value).is_integer():
         value = int(value)
     if not isinstance(value, numbers.Integral):
         raise refusal(one, "a whole number", value)
     return within(one, int(value))
 
 
-def number(one, value):
-    if not isinstance(value, numbers.Real) or not -1e300 < value < 1e300:  # NaN is neither; a huge int is no float
+def number(one: io.Input, value: Any) -> Any:
+    real = isinstance(value, numbers.Real)
+    if not real or not -1e300 < value < 1e300:  # NaN is neither; a huge int is no float
         raise refusal(one, "a finite number", value)
     return within(one, value)
 
 
-def text(one, value):
+def text(one: io.Input, value: Any) -> str:
     if not isinstance(value, str):
         raise refusal(one, "a text", value)
     return value
 
 
-def switch(one, value):
+def switch(one: io.Input, value: Any) -> bool:
     if not isinstance(value, numbers.Integral) or value not in (0, 1):
         raise refusal(one, "true or false", value)
     return bool(value)
@@ -116,13 +120,13 @@ def switch(one, value):
 # ---- things ---------------------------------------------------------------------------
 
 
-def check_finite(one, what, tensor):
+def check_finite(one: io.Input, what: str, tensor: torch.Tensor) -> None:
     """One pass without a copy: NaN and infinities come out at an end of the range."""
     if tensor.is_floating_point() and not torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all():
         raise ValueError(f"{what} at {one.id} has values that are no numbers (NaN or infinite): look at the node that made it")
 
 
-def picture(one, value):
+def picture(one: io.Input, value: Any) -> torch.Tensor:
     """IMAGE [n, H, W, 3 or more]; numbers of half precision become float32, which every device can reckon with."""
     if not isinstance(value, torch.Tensor) or value.ndim != 4 or value.shape[-1] < 3 or not value.numel():
         raise refusal(one, "pictures of [frames, height, width, 3]", value)
@@ -130,7 +134,7 @@ def picture(one, value):
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
-def latent(one, value):
+def latent(one: io.Input, value: Any) -> dict:
     samples = value.get("samples") if isinstance(value, dict) else None
     if samples is None:
         raise refusal(one, "a latent", value)
@@ -141,14 +145,14 @@ def latent(one, value):
     return value
 
 
-def sigmas(one, value):
+def sigmas(one: io.Input, value: Any) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or value.ndim != 1:
         raise refusal(one, "a row of noise levels", value)
     check_finite(one, "the schedule", value)
     return value
 
 
-def conditioning(one, value):
+def conditioning(one: io.Input, value: Any) -> Conditioning:
     right = isinstance(value, (list, tuple)) and all(isinstance(c, (list, tuple)) and len(c) == 2 and isinstance(c[1], dict) for c in value)
     if not right:
         raise refusal(one, "a conditioning", value)

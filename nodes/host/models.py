@@ -3,24 +3,25 @@
 import copy
 from types import MethodType
 
-from ..families import family_of
+from ..families import Family, family_of
+from .types import Model
 
 
-def checked(model):
+def checked(model: Model) -> Model:
     """The MODEL. Raises ValueError where another pack passes something else under that type."""
     if not hasattr(model, "get_model_object"):
         raise ValueError(f"this MODEL is a {type(model).__name__} of another pack, which the host cannot sample: connect one that KSampler takes")
     return model
 
 
-def model_family(model):
+def model_family(model: Model) -> Family:
     """The family of a MODEL (ModelPatcher)."""
     motion = checked(model).additional_models.get("ADE", [])  # AnimateDiff-Evolved's motion modules
     formats = (getattr(getattr(module.model, "mm_info", None), "mm_format", None) for module in motion)
     return family_of(model.model, formats)
 
 
-def cloned(model):
+def cloned(model: Model) -> Model:
     """MODEL.clone(), but never with a second network in it.
 
     The host copies `model_options` deeply, a bound `model_function_wrapper` with all that it

@@ -49,7 +49,7 @@ NEEDS = {
 SOME_HOSTS = {"comfy.utils.pack_latents", "comfy.utils.unpack_latents"}  # asked for with a way round
 
 
-def is_there(name):
+def is_there(name: str) -> bool:
     """Whether a dotted name leads to something: a module, or what hangs on one."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
@@ -66,13 +66,13 @@ def is_there(name):
     return False
 
 
-def missing():
+def missing() -> dict[str, list[str]]:
     """{what does not work: names that this host lacks}, empty where all is there."""
     gone = {what: [name for name in names if not is_there(name)] for what, names in NEEDS.items()}
     return {what: names for what, names in gone.items() if names}
 
 
-def version():
+def version() -> str:
     try:
         from comfyui_version import __version__
 
@@ -81,7 +81,7 @@ def version():
         return "of unknown version"
 
 
-def warnings():
+def warnings() -> list[str]:
     """A sentence for each part that will not work on this host."""
     return [
         f"ComfyUI {version()} has no {', '.join(names)}: {what} will not work. Update this pack, or use a ComfyUI that it was tested on (0.3.64 to 0.33)."
@@ -89,7 +89,7 @@ def warnings():
     ]
 
 
-def tell():
+def tell() -> None:
     """Each of them in the log."""
     for text in warnings():
         logging.getLogger("cil").warning(text)

@@ -8,6 +8,10 @@ import functools
 import logging
 import sys
 
+from comfy_api.latest import io
+
+from .types import NodeIdLike
+
 log = logging.getLogger("cil")
 LONGEST = 4000  # characters of a note
 
@@ -15,10 +19,12 @@ LONGEST = 4000  # characters of a note
 class NodeId(str):
     """A node's id that carries what was said to it: `text` while the node runs, `later` afterwards."""
 
-    def __init__(self, node_id):
-        self.running, self.text, self.later = True, None, {}
+    def __init__(self, node_id: str):
+        self.running = True
+        self.text: str | None = None
+        self.later: dict[str, str] = {}
 
-    def note(self, text, job):
+    def note(self, text: str, job: str) -> None:
         if self.running:
             self.text = text
         else:
@@ -28,13 +34,13 @@ class NodeId(str):
         return self  # a copied model goes on telling the same node
 
 
-def loggable(text):
+def loggable(text: str) -> str:
     """A text as the console can write it; the host's log raises on other characters, a file name's for example."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def say(node_id, text):
+def say(node_id: NodeIdLike, text: str) -> None:
     """Show a note in the node, in the log and in the history. Never raises: a note must not stop a run.
 
     The note of a node is the last thing it said. The page gets it as text, never as HTML.
@@ -53,7 +59,13 @@ def say(node_id, text):
         pass
 
 
-def running_job():
+def unchanged(node_id: NodeIdLike, why: str, *given) -> io.NodeOutput:
+    """A node's outputs where it has nothing to do: what came in, and the reason in words."""
+    say(node_id, f"nothing is changed: {why}")
+    return io.NodeOutput(*given)
+
+
+def running_job() -> tuple[str, str]:
     """-> (id of the job that runs, id of the graph that its page had open), each "" where the host does not say."""
     try:
         from server import PromptServer
@@ -64,7 +76,7 @@ def running_job():
         return "", ""
 
 
-def kept(node):
+def kept(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The node class itself, what it says going into its history entry."""
     execute = node.execute.__func__
 

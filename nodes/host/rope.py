@@ -10,14 +10,14 @@ import functools
 import torch
 
 
-def rotated_back(grad, freqs):
+def rotated_back(grad: torch.Tensor, freqs: torch.Tensor) -> torch.Tensor:
     """The gradient at x of y_i = sum_j freqs[..., i, j] x_j: the transposed rotation of grad. freqs [..., d / 2, 2, 2]."""
     pairs = grad.to(freqs.dtype).reshape(*grad.shape[:-1], -1, 2, 1)  # [..., d / 2, i, 1]
     return (freqs * pairs).sum(-2).reshape(grad.shape).to(grad.dtype)
 
 
 @functools.cache
-def give_rope_a_backward():
+def give_rope_a_backward() -> bool:
     """Register the gradients of comfy_kitchen's apply_rope and apply_rope1, once a process. -> whether there are such operators."""
     operators = getattr(torch.ops, "comfy_kitchen", None)
     if operators is None or not hasattr(operators, "apply_rope1"):

@@ -17,6 +17,7 @@ from ..lvdm.sampling import RescaledDiscrete
 from .models import checked
 from .schedule import TRAILING
 from .truncated import can_be_truncated, truncated, whole_of
+from .types import Model, ModelSampling
 
 
 class Sampling:
@@ -25,18 +26,18 @@ class Sampling:
     Of a truncated one (an early start), the whole process is read.
     """
 
-    def __init__(self, model_sampling):
+    def __init__(self, model_sampling: ModelSampling):
         self.host = whole_of(model_sampling)
         self.sigma_min = float(self.host.sigma_min)
         self.sigma_max = float(self.host.sigma_max)
 
     @classmethod
-    def of(cls, model):
+    def of(cls, model: Model) -> "Sampling":
         """Of a MODEL (ModelPatcher), with what other nodes patched into it."""
         return cls(checked(model).get_model_object("model_sampling"))
 
     @property
-    def process(self):
+    def process(self) -> forward.ForwardProcess:
         """The forward process, by the host's classes; one the pack does not know is measured."""
         kinds = comfy.model_sampling
         if isinstance(self.host, RescaledDiscrete):
@@ -68,16 +69,16 @@ class Sampling:
         sigma = torch.tensor(sigma, dtype=torch.float64)
         return float(self.host.noise_scaling(sigma, noise * one, latent * one, max_denoise))
 
-    def starts_at_max(self, sigma):
+    def starts_at_max(self, sigma: float) -> bool:
         """Whether the host takes `sigma` for the start of a full run (its `max_denoise`)."""
         wrap = SimpleNamespace(inner_model=SimpleNamespace(model_sampling=self.host))
         return comfy.samplers.Sampler().max_denoise(wrap, [sigma])
 
-    def first_noise_factor(self, sigma):
+    def first_noise_factor(self, sigma: float) -> float:
         """What the host will multiply a NOISE by, when sampling starts at `sigma`."""
         return self._scaled(sigma, noise=1, latent=0, max_denoise=self.starts_at_max(sigma))
 
-    def first_latent_factor(self, sigma):
+    def first_latent_factor(self, sigma: float) -> float:
         """What the host will multiply a LATENT by, when sampling starts at `sigma`."""
         return self._scaled(sigma, noise=0, latent=1, max_denoise=self.starts_at_max(sigma))
 
@@ -86,7 +87,7 @@ class Sampling:
         """Whether the host noises a latent at all; models that turn one picture into another may start from the picture."""
         return self._scaled(self.sigma_max, noise=1, latent=0) > 0
 
-    def check_starts_from_noise(self):
+    def check_starts_from_noise(self) -> None:
         """Raise ValueError for a model whose sampling does not begin with noise."""
         if not self.starts_from_noise:
             raise ValueError(
@@ -108,7 +109,7 @@ class Sampling:
         discrete = isinstance(self.host, kinds.ModelSamplingDiscrete) and not isinstance(self.host, continuous)
         return self.host.sigmas if discrete else None
 
-    def sigma(self, fraction):
+    def sigma(self, fraction: float) -> float:
         """M as a fraction of T -> sigma_M.
 
         Discrete models: M T - 1 is the index into the table. Others: the host's own
@@ -121,13 +122,13 @@ class Sampling:
             return forward.table_sigma(self._table, fraction)
         return min(float(self.host.percent_to_sigma(1 - fraction)), self.sigma_max)
 
-    def fraction(self, sigma):
+    def fraction(self, sigma: float) -> float:
         """The inverse of `sigma`."""
         if self._table is not None:
             return forward.table_fraction(self._table, sigma)
         return forward.curve_fraction(lambda f: 0.0 if f <= 0 else self.sigma(f), sigma)
 
-    def check_start(self, sigma):
+    def check_start(self, sigma: float) -> None:
         """Raise ValueError unless a run can start at `sigma`."""
         if not math.isfinite(sigma) or sigma <= 0:
             raise ValueError(f"a start must be a sigma above 0, but {sigma} came")
@@ -136,7 +137,7 @@ class Sampling:
         if sigma <= self.sigma_min:
             raise ValueError(f"the start, sigma {sigma:g}, lies at or below the model's smallest sigma, {self.sigma_min:g}: nothing would be sampled")
 
-    def truncated(self, start: float):
+    def truncated(self, start: float) -> ModelSampling | None:
         """The host's object with `start` for its largest sigma; None where it is not made as the host's are.
 
         Discrete tables are cut, so that timesteps stay whole; continuous ones are drawn anew.
@@ -146,7 +147,7 @@ class Sampling:
         if self._table is not None:
             inner = self.host.sigmas[self.host.sigmas < start * (1 - 1e-6)].tolist()
         else:
-            n, low, top = len(self.host.sigmas), self.fraction(self.sigma_min), self.fraction(start)
+            n, low, top = min(len(self.host.sigmas), 1000), self.fraction(self.sigma_min), self.fraction(start)
             inner = [self.sigma_min, *(self.sigma(low + (top - low) * i / (n - 1)) for i in range(1, n - 1))]
         return truncated(self.host, start, self.host.sigmas.new_tensor([*inner, start]))
 

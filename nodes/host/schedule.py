@@ -1,8 +1,14 @@
 """What an artist sets of a schedule: a scheduler's name, a start, and where the steps lie below it."""
 
+from typing import TYPE_CHECKING
+
 import comfy.samplers
 
 from ...cil import levels
+from ..families import Family
+
+if TYPE_CHECKING:
+    from .sampling import Sampling
 
 BY_SIGNAL = "paper's signal to noise (experimental)"
 PAPER_RATIO = 0.01  # signal over noise at SVD's sigma 100, of latents of variance 1
@@ -19,7 +25,7 @@ def scheduler_names() -> list[str]:
     return [*comfy.samplers.SCHEDULER_NAMES, TRAILING]
 
 
-def start_sigma(sampling, family, start_as: str, start: float) -> float:
+def start_sigma(sampling: "Sampling", family: Family, start_as: str, start: float) -> float:
     """The start as an artist sets it -> sigma_M. start_as: START_AS; raises ValueError."""
     if start_as == "family preset":
         start, start_as = family.start
@@ -30,7 +36,7 @@ def start_sigma(sampling, family, start_as: str, start: float) -> float:
     return min(sigma, sampling.sigma_max)
 
 
-def check_meant(sampling, start_as: str, start: float):
+def check_meant(sampling: "Sampling", start_as: str, start: float) -> None:
     """Raise ValueError for a start of exactly 1 as a sigma: a fraction's neutral value, left in the widget, and the ruin of most clips."""
     if start != 1 or start_as not in ("sigma", FROM_DIAL) or sampling.sigma_max <= TRAP:
         return

@@ -1,15 +1,22 @@
-"""Where the tokens of the first latent frame lie in a network's self-attention.
+"""Tokens inside a network: where the first latent frame's lie in its self-attention, and what it makes of an image encoder's.
 
-Known for the families whose self-attention runs over all frames at once. Where the order
-changed between hosts, the network itself is asked.
+The former is known for the families whose self-attention runs over all frames at once. Where the
+order changed between hosts, the network itself is asked.
 """
 
 import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
 
 from ...cil.attention_bias import Keys
+from ..families import Family
+from .types import BaseModel
 
 
-def first_frame(family, base, x, inputs):
+def first_frame(family: Family, base: BaseModel, x: torch.Tensor, inputs: dict) -> Keys:
     """Keys of the first latent frame in a call of `base` (the host's BaseModel) -> Keys. Raises ValueError in words.
 
     x: [b, channels, frames, h, w]. inputs: what the host hands to apply_model beside x and t.
@@ -26,7 +33,7 @@ def first_frame(family, base, x, inputs):
     return keys
 
 
-def why_not(family):
+def why_not(family: Family) -> str:
     return f"{family.key} has no self-attention over the tokens of all frames, or this pack does not know where the first frame's lie in it"
 
 
@@ -79,3 +86,44 @@ ORDERS = {
     "HunyuanVideo": _hunyuan, "HunyuanVideo 1.5": _hunyuan,
     "LTXV": _ltxv, "CogVideoX": _cogvideox, "Cosmos": _cosmos, "Cosmos Predict2": _cosmos,
 }  # fmt: skip
+
+
+# ---- an image encoder's tokens ---------------------------------------------------------
+
+ENCODED = "clip_fea"  # the input of a network that takes them
+PROJECTORS = ("image_proj_model", "img_emb", "vision_in")  # of LVDM, Wan, HunyuanVideo 1.5: what makes of them the tokens that attention sees
+
+
+class Changed(torch.nn.Module):
+    """A projector whose output is changed: change(tokens [rows, n, d]) -> the same shape."""
+
+    def __init__(self, projector: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.projector, self.change = projector, change
+
+    def forward(self, *args, **kwargs) -> torch.Tensor:
+        return self.change(self.projector(*args, **kwargs))
+
+
+def projector_of(network: torch.nn.Module) -> str | None:
+    """The name of the network's projector; None where attention sees the encoder's tokens themselves."""
+    return next((name for name in PROJECTORS if isinstance(getattr(network, name, None), torch.nn.Module)), None)
+
+
+@contextmanager
+def changed_tokens(network: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor] | None) -> Iterator[None]:
+    """For the calls inside it, what the network's projector makes is changed; None changes nothing. Afterwards the network is as before."""
+    network = getattr(network, "_orig_mod", network)  # of a compiled one
+    name = None if change is None else projector_of(network)
+    if name is None:
+        yield
+        return
+    projector = getattr(network, name)
+    stand_in = Changed(projector, change)
+    if "torch._dynamo" in sys.modules:  # a compiled network would keep the first call's noise
+        vars(stand_in)["forward"] = torch.compiler.disable(stand_in.forward)
+    setattr(network, name, stand_in)
+    try:
+        yield
+    finally:
+        setattr(network, name, projector)

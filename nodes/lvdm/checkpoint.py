@@ -6,6 +6,7 @@ fine-tuned ones, which have the same layout.
 """
 
 from pathlib import Path
+from typing import Any
 
 import comfy.clip_vision
 import comfy.model_management
@@ -15,7 +16,8 @@ import comfy.utils
 import folder_paths
 import torch
 
-from .model import VARIANTS, LVDMConfig
+from ..host.types import Model
+from .model import VARIANTS, LVDMConfig, Variant
 from .unet import INIT_HEADS
 
 UNET, RESAMPLER, VAE, TEXT, VISION = "model.diffusion_model.", "image_proj_model.", "first_stage_model.", "cond_stage_model.", "embedder."
@@ -24,7 +26,7 @@ AUTOMATIC = "automatic"
 RESAMPLER_HEADS = 12  # in all released ones; no shape tells it
 
 
-def read(path):
+def read(path: str | Path) -> dict:
     """The tensors of a checkpoint by their released names. Raises ValueError for a file that cannot be read."""
     path = Path(path)
     try:
@@ -43,12 +45,12 @@ def read(path):
     return {k.replace(f"{UNET}framestride_embed.", f"{UNET}fps_embedding."): v for k, v in tensors.items()}
 
 
-def inside(tensors, prefix):
+def inside(tensors: dict, prefix: str) -> dict:
     """The tensors below a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def check_kind(tensors, name):
+def check_kind(tensors: dict, name: str) -> None:
     """Raise ValueError, in words, unless these are an LVDM image-to-video model's tensors."""
     unet = inside(tensors, UNET)
     expected = "this node loads DynamiCrafter (256, 512, 1024, interpolation) and VideoCrafter1 image-to-video"
@@ -67,13 +69,13 @@ def check_kind(tensors, name):
         )
 
 
-def unet_summary(unet):
+def unet_summary(unet: dict) -> str:
     """What a UNet's tensors look like, for an error's words."""
     first = unet.get("input_blocks.0.0.weight")
     return f"{len(unet)} tensors" + (f", {first.shape[1]} input channels" if first is not None else "")
 
 
-def variant_of(tensors, name, wanted=AUTOMATIC):
+def variant_of(tensors: dict, name: str, wanted: str = AUTOMATIC) -> Variant:
     """The Variant of a checkpoint. 512 and 1024 have the same shapes: the file's own noise tables or its name tell them apart."""
     unet = inside(tensors, UNET)
     channels = unet["input_blocks.0.0.weight"].shape[1]
@@ -100,7 +102,7 @@ def variant_of(tensors, name, wanted=AUTOMATIC):
     return fitting[0]
 
 
-def unet_config(unet, resampler):
+def unet_config(unet: dict, resampler: dict) -> dict:
     """Arguments of LVDMUNet from the tensors' names and shapes."""
     numbers = range(1, 1 + max(int(k.split(".")[1]) for k in unet if k.startswith("input_blocks.")))
     stages = [n for n in numbers if f"input_blocks.{n}.0.op.weight" not in unet]  # the others halve the size
@@ -120,7 +122,7 @@ def unet_config(unet, resampler):
     }
 
 
-def resampler_config(resampler):
+def resampler_config(resampler: dict) -> dict:
     """Arguments of Resampler from the tensors' names and shapes."""
     _, queries, dim = resampler["latents"].shape
     return {
@@ -134,7 +136,7 @@ def resampler_config(resampler):
     }
 
 
-def build_model(tensors, name, wanted=AUTOMATIC):
+def build_model(tensors: dict, name: str, wanted: str = AUTOMATIC) -> Model:
     """The host's MODEL, weights and all. Raises ValueError if tensors are missing."""
     weights = inside(tensors, UNET) | {k: v for k, v in tensors.items() if k.startswith(RESAMPLER)}
     try:
@@ -156,7 +158,7 @@ def build_model(tensors, name, wanted=AUTOMATIC):
     return comfy.model_patcher.ModelPatcher(model.to(offload), load_device=device, offload_device=offload)
 
 
-def build_clip(tensors, config):
+def build_clip(tensors: dict, config: LVDMConfig) -> Any:
     """The host's CLIP of SD 2 (OpenCLIP-H), or None where the file has no text encoder."""
     weights = config.process_clip_state_dict({k: v for k, v in tensors.items() if k.startswith(TEXT)})
     if not weights:
@@ -171,19 +173,19 @@ def build_clip(tensors, config):
     return clip
 
 
-def build_clip_vision(tensors, config):
+def build_clip_vision(tensors: dict, config: LVDMConfig) -> Any:
     """The host's CLIP_VISION (OpenCLIP-H), or None where the file has no image encoder."""
     weights = {k: v for k, v in tensors.items() if k.startswith(config.clip_vision_prefix)}
     return comfy.clip_vision.load_clipvision_from_sd(weights, config.clip_vision_prefix, True) if weights else None
 
 
-def build_vae(tensors):
+def build_vae(tensors: dict) -> Any:
     """The host's VAE (Stable Diffusion's), or None where the file has none."""
     weights = inside(tensors, VAE)
     return comfy.sd.VAE(sd=weights) if weights else None
 
 
-def load(path, wanted=AUTOMATIC):
+def load(path: str | Path, wanted: str = AUTOMATIC) -> tuple:
     """-> MODEL, CLIP, CLIP_VISION, VAE of a checkpoint; None for what the file leaves out but the model.
 
     wanted: a Variant's name, or AUTOMATIC. Raises ValueError.
@@ -191,7 +193,7 @@ def load(path, wanted=AUTOMATIC):
     return build(read(path), path, wanted)
 
 
-def build(tensors, path, wanted=AUTOMATIC):
+def build(tensors: dict, path: str | Path, wanted: str = AUTOMATIC) -> tuple:
     """The same of the tensors that `read` gave."""
     path = Path(path)
     name = f"{path.parent.name}/{path.name}"  # the released files are all called model.ckpt

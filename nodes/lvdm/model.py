@@ -6,6 +6,7 @@ nodes that know SVD's layout work unchanged. So a run samples one clip.
 """
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import comfy.conds
 import comfy.model_base
@@ -16,7 +17,7 @@ import torch
 from .sampling import sampling_for
 from .unet import LVDMUNet
 
-T = comfy.model_base.ModelType
+T: TypeAlias = comfy.model_base.ModelType
 FILM = 24  # frames a second
 
 
@@ -37,12 +38,12 @@ class Variant:
     base_scale: float
     fps: int
 
-    def told(self, fps):
+    def told(self, fps: float) -> int:
         """Frames a second as the network takes them: 256 counts from which frame to which, of a film's 24 a second."""
         return max(1, round(FILM / fps)) if self.alpha else round(fps)
 
     @property
-    def sampling_settings(self):
+    def sampling_settings(self) -> dict:
         """As the host's noise processes take them."""
         return {"zsnr": self.zsnr, "base_scale": self.base_scale}
 
@@ -62,11 +63,11 @@ VARIANTS = (
 class LVDM(comfy.model_base.BaseModel):
     """What the two models share."""
 
-    def __init__(self, model_config, model_type, device=None):
+    def __init__(self, model_config: "LVDMConfig", model_type: Any, device: torch.device | str | None = None):
         super().__init__(model_config, model_type, device=device, unet_model=LVDMUNet)
         self.model_sampling = sampling_for(model_config, model_type)
 
-    def extra_conds(self, **kwargs):
+    def extra_conds(self, **kwargs) -> dict:
         out = super().extra_conds(**kwargs)
         seen, noise = kwargs.get("clip_vision_output"), kwargs["noise"]
         if seen is None:
@@ -83,7 +84,7 @@ class LVDM(comfy.model_base.BaseModel):
 class DynamiCrafter(LVDM):
     """The picture's latent stands beside every frame; between two pictures, at the ends only."""
 
-    def extra_conds(self, **kwargs):
+    def extra_conds(self, **kwargs) -> dict:
         out = super().extra_conds(**kwargs)
         noise, image = kwargs["noise"], kwargs.get("concat_latent_image")
         image = torch.zeros_like(noise) if image is None else self.process_latent_in(image)
@@ -100,7 +101,7 @@ class DynamiCrafter(LVDM):
 class VideoCrafter1(LVDM):
     """The picture comes through cross-attention alone."""
 
-    def extra_conds(self, **kwargs):
+    def extra_conds(self, **kwargs) -> dict:
         image = kwargs.get("concat_latent_image")
         if image is not None and image.shape[0] > 1:
             raise ValueError("VideoCrafter1 cannot be given an end frame: disconnect end_image, or load DynamiCrafter's interpolation model")
@@ -110,24 +111,24 @@ class VideoCrafter1(LVDM):
 class LVDMConfig(comfy.supported_models.SD20):
     """SD 2's text encoder and VAE under the same prefixes, and another UNet."""
 
-    unet_config = {}
+    unet_config: dict = {}
     unet_extra_config = {"attn_precision": torch.float32}
     clip_vision_prefix = "embedder.model.visual."
     memory_usage_factor = 2.0
 
-    def __init__(self, variant, unet_config):
+    def __init__(self, variant: Variant, unet_config: dict):
         super().__init__(unet_config)
         self.variant = variant
         self.sampling_settings = variant.sampling_settings
 
-    def model_type(self, state_dict, prefix=""):
+    def model_type(self, state_dict: dict, prefix: str = "") -> Any:
         return self.variant.prediction
 
-    def get_model(self, state_dict, prefix="", device=None):
+    def get_model(self, state_dict: dict, prefix: str = "", device: torch.device | str | None = None) -> "LVDM":
         kind = DynamiCrafter if self.variant.channels == 8 else VideoCrafter1
         return kind(self, self.model_type(state_dict, prefix), device=device)
 
-    def process_unet_state_dict_for_saving(self, state_dict):
+    def process_unet_state_dict_for_saving(self, state_dict: dict) -> dict:
         """As the released files have it: the resampler beside the UNet."""
         outside = "image_proj_model."
         return {k if k.startswith(outside) else "model.diffusion_model." + k: v for k, v in state_dict.items()}

@@ -4,6 +4,9 @@ A perceiver (learned queries that attend to the picture's tokens and to each oth
 released checkpoints' key names under `image_proj_model`.
 """
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -13,9 +16,11 @@ from torch import nn
 class PerceiverAttention(nn.Module):
     """Queries attend to the picture's tokens and to themselves."""
 
-    def __init__(self, dim, heads, head_dim, dtype=None, device=None, operations=None):
+    def __init__(
+        self, dim: int, heads: int, head_dim: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, operations: Any | None = None
+    ):
         super().__init__()
-        made = {"dtype": dtype, "device": device}
+        made: dict[str, Any] = {"dtype": dtype, "device": device}
         self.heads = heads
         self.norm1 = operations.LayerNorm(dim, **made)
         self.norm2 = operations.LayerNorm(dim, **made)
@@ -23,15 +28,15 @@ class PerceiverAttention(nn.Module):
         self.to_kv = operations.Linear(dim, 2 * heads * head_dim, bias=False, **made)
         self.to_out = operations.Linear(heads * head_dim, dim, bias=False, **made)
 
-    def forward(self, x, latents):
+    def forward(self, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         x, latents = self.norm1(x), self.norm2(latents)
-        k, v = self.to_kv(torch.cat([x, latents], dim=1)).chunk(2, dim=-1)
+        k, v = self.to_kv(torch.cat([x, latents], dim=1)).chunk(2, dim=-1)  # [B, tokens + queries, heads head_dim] each
         return self.to_out(optimized_attention(self.to_q(latents), k, v, self.heads))
 
 
 class FeedForward(nn.Sequential):
-    def __init__(self, dim, dtype=None, device=None, operations=None):
-        made = {"bias": False, "dtype": dtype, "device": device}
+    def __init__(self, dim: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, operations: Any | None = None):
+        made: dict[str, Any] = {"bias": False, "dtype": dtype, "device": device}
         super().__init__(
             operations.LayerNorm(dim, dtype=dtype, device=device),
             operations.Linear(dim, 4 * dim, **made),
@@ -46,9 +51,21 @@ class Resampler(nn.Module):
     DynamiCrafter has 16 queries for each of 16 frames, VideoCrafter1 16 for the whole clip.
     """
 
-    def __init__(self, dim, depth, heads, head_dim, queries, embedding_dim, output_dim, dtype=None, device=None, operations=None):
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        head_dim: int,
+        queries: int,
+        embedding_dim: int,
+        output_dim: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any | None = None,
+    ):
         super().__init__()
-        made = {"dtype": dtype, "device": device}
+        made: dict[str, Any] = {"dtype": dtype, "device": device}
         self.latents = nn.Parameter(torch.empty(1, queries, dim, **made))
         self.proj_in = operations.Linear(embedding_dim, dim, **made)
         self.proj_out = operations.Linear(dim, output_dim, **made)
@@ -61,10 +78,10 @@ class Resampler(nn.Module):
         )
         self.layers = nn.ModuleList([layer() for _ in range(depth)])
 
-    def forward(self, x):
-        x = self.proj_in(x)
-        latents = comfy.ops.cast_to_input(self.latents, x).expand(len(x), -1, -1)
-        for attention, feed_forward in self.layers:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.proj_in(x)  # [B, tokens, dim]
+        latents = comfy.ops.cast_to_input(self.latents, x).expand(len(x), -1, -1)  # [B, queries, dim]
+        for attention, feed_forward in cast(Iterable, self.layers):
             latents = latents + attention(x, latents)
             latents = latents + feed_forward(latents)
         return self.norm_out(self.proj_out(latents))

@@ -5,6 +5,8 @@ apart. Module names are those of the released checkpoints, so that weights, LoRA
 find their places. Read from DynamiCrafter and VideoCrafter (lvdm/modules), written anew.
 """
 
+from typing import Any
+
 import comfy.ops
 import comfy.patcher_extension
 import torch
@@ -16,7 +18,6 @@ from torch import nn
 from .resampler import Resampler
 
 IMAGE_TOKENS = "cil_image_tokens"  # in transformer_options: how many tokens at the context's end are the picture's
-CHANGE_OF_TOKENS = "cil_change_of_image_tokens"  # in transformer_options: what is done to the resampler's output
 INIT_HEADS = 8  # of the temporal layer after the first convolution, whatever the width
 
 
@@ -26,15 +27,33 @@ class ImageCrossAttention(CrossAttention):
     With `alpha` (DynamiCrafter 256) the picture's part is weighted by 1 + tanh(alpha), else by 1.
     """
 
-    def __init__(self, query_dim, context_dim, heads, dim_head, alpha=False, attn_precision=None, dtype=None, device=None, operations=None):
-        made = {"dtype": dtype, "device": device}
+    def __init__(
+        self,
+        query_dim: int,
+        context_dim: int,
+        heads: int,
+        dim_head: int,
+        alpha: bool = False,
+        attn_precision: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any | None = None,
+    ):
+        made: dict[str, Any] = {"dtype": dtype, "device": device}
         super().__init__(query_dim, context_dim, heads, dim_head, attn_precision=attn_precision, operations=operations, **made)
         self.to_k_ip = operations.Linear(context_dim, heads * dim_head, bias=False, **made)
         self.to_v_ip = operations.Linear(context_dim, heads * dim_head, bias=False, **made)
         if alpha:
             self.alpha = nn.Parameter(torch.empty((), **made))
 
-    def forward(self, x, context=None, value=None, mask=None, transformer_options={}):
+    def forward(
+        self,
+        x: torch.Tensor,
+        context: torch.Tensor | None = None,
+        value: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        transformer_options: dict = {},
+    ) -> torch.Tensor:
         value = context if value is None else value
         tokens = transformer_options[IMAGE_TOKENS]
         (text, image), (text_value, image_value) = ((c[:, :-tokens], c[:, -tokens:]) for c in (context, value))
@@ -49,7 +68,7 @@ class ImageCrossAttention(CrossAttention):
 class ImageTransformer(SpatialTransformer):
     """The host's spatial transformer, its cross-attention looking at text and picture."""
 
-    def __init__(self, channels, heads, dim_head, context_dim, alpha, attn_precision, **made):
+    def __init__(self, channels: int, heads: int, dim_head: int, context_dim: int, alpha: bool, attn_precision: torch.dtype | None, **made):
         super().__init__(channels, heads, dim_head, context_dim=context_dim, use_linear=True, attn_precision=attn_precision, **made)
         for block in self.transformer_blocks:
             block.attn2 = ImageCrossAttention(heads * dim_head, context_dim, heads, dim_head, alpha, attn_precision, **made)
@@ -58,9 +77,19 @@ class ImageTransformer(SpatialTransformer):
 class TemporalTransformer(nn.Module):
     """Self-attention over the frames, at each place by itself; both attentions of its block are such."""
 
-    def __init__(self, channels, heads, dim_head, linear=True, attn_precision=None, dtype=None, device=None, operations=None):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        dim_head: int,
+        linear: bool = True,
+        attn_precision: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any | None = None,
+    ):
         super().__init__()
-        made = {"dtype": dtype, "device": device}
+        made: dict[str, Any] = {"dtype": dtype, "device": device}
         inner = heads * dim_head
         project = operations.Linear if linear else lambda i, o, **kw: operations.Conv1d(i, o, 1, **kw)
         self.linear = linear
@@ -73,34 +102,33 @@ class TemporalTransformer(nn.Module):
         """A projection of the channels of [n, frames, channels]."""
         return layer(x) if self.linear else layer(x.transpose(1, 2)).transpose(1, 2)
 
-    def forward(self, x, frames, transformer_options={}):
+    def forward(self, x: torch.Tensor, frames: int, transformer_options: dict = {}) -> torch.Tensor:
         # patches are written for attention over places; here a sequence is the frames of one place
         options = {k: v for k, v in transformer_options.items() if k not in ("patches", "patches_replace")}
         clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # [b, c, t, h, w]
         b, c, t, h, w = clips.shape
-        y = self.norm(clips).permute(0, 3, 4, 2, 1).reshape(b * h * w, t, c)
+        y = self.norm(clips).permute(0, 3, 4, 2, 1).reshape(b * h * w, t, c)  # a sequence is the frames of one place
         y = self._project(self.proj_in, y)
         for block in self.transformer_blocks:
             y = block(y, transformer_options=options)
-        y = self._project(self.proj_out, y).reshape(b, h, w, t, c)
+        y = self._project(self.proj_out, y).reshape(b, h, w, t, c)  # [b, h, w, t, c]
         return x + y.permute(0, 3, 4, 1, 2).reshape(x.shape)
 
 
 class TemporalConvolutions(nn.Module):
     """Four convolutions over three frames each, as a residue."""
 
-    def __init__(self, channels, dtype=None, device=None, operations=None):
+    def __init__(self, channels: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, operations: Any | None = None):
         super().__init__()
-        made = {"dtype": dtype, "device": device}
+        made: dict[str, Any] = {"dtype": dtype, "device": device}
         norm = lambda: operations.GroupNorm(32, channels, **made)
         conv = lambda: operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **made)
         self.conv1 = nn.Sequential(norm(), nn.SiLU(), conv())
         # Identity where training has its dropout: it keeps the released numbering
-        for name in ("conv2", "conv3", "conv4"):
-            self.add_module(name, nn.Sequential(norm(), nn.SiLU(), nn.Identity(), conv()))
+        self.conv2, self.conv3, self.conv4 = (nn.Sequential(norm(), nn.SiLU(), nn.Identity(), conv()) for _ in range(3))
 
-    def forward(self, x, frames):
-        clips = x.unflatten(0, (-1, frames)).transpose(1, 2)
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # [b, c, t, h, w]
         y = self.conv4(self.conv3(self.conv2(self.conv1(clips))))
         return x + y.transpose(1, 2).reshape(x.shape)
 
@@ -108,15 +136,17 @@ class TemporalConvolutions(nn.Module):
 class VideoResBlock(ResBlock):
     """The host's residual block, then the temporal convolutions."""
 
-    def __init__(self, channels, emb_channels, out_channels, **made):
+    def __init__(self, channels: int, emb_channels: int, out_channels: int, **made):
         super().__init__(channels, emb_channels, 0.0, out_channels=out_channels, **made)
         self.temopral_conv = TemporalConvolutions(out_channels, **made)  # sic: the checkpoints spell it so
 
-    def forward(self, x, emb, frames):
+    def forward(self, x: torch.Tensor, emb: torch.Tensor, frames: int) -> torch.Tensor:
         return self.temopral_conv(super().forward(x, emb), frames)
 
 
-def run_block(layers, x, emb, context, frames, options, output_shape=None):
+def run_block(
+    layers: nn.ModuleList, x: torch.Tensor, emb: torch.Tensor, context: torch.Tensor, frames: int, options: dict, output_shape: torch.Size | None = None
+) -> torch.Tensor:
     """One entry of input_blocks, middle_block or output_blocks."""
     for layer in layers:
         if isinstance(layer, VideoResBlock):
@@ -143,22 +173,22 @@ class LVDMUNet(nn.Module):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        model_channels,
-        channel_mult,
-        res_blocks,
-        head_channels,
-        context_dim,
-        alpha,
-        image_proj,
-        attn_precision=None,
-        dtype=None,
-        device=None,
-        operations=None,
+        in_channels: int,
+        out_channels: int,
+        model_channels: int,
+        channel_mult: tuple[int, ...],
+        res_blocks: int,
+        head_channels: int,
+        context_dim: int,
+        alpha: bool,
+        image_proj: dict,
+        attn_precision: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any | None = None,
     ):
         super().__init__()
-        made = {"dtype": dtype, "device": device, "operations": operations}
+        made: dict[str, Any] = {"dtype": dtype, "device": device, "operations": operations}
         self.dtype, self.model_channels = dtype, model_channels
         emb = 4 * model_channels
 
@@ -200,20 +230,27 @@ class LVDMUNet(nn.Module):
                 self.output_blocks.append(block)
         self.out = nn.Sequential(operations.GroupNorm(32, ch, dtype=dtype, device=device), nn.SiLU(), conv(ch, out_channels))
 
-    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options={}, **kwargs):
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict = {},
+        **kwargs,
+    ) -> torch.Tensor:
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, transformer_options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, y, control, transformer_options, **kwargs)
 
-    def image_tokens(self, clip_fea, frames, change=None):
+    def image_tokens(self, clip_fea: torch.Tensor, frames: int) -> torch.Tensor:
         """[b, tokens, d] of CLIP -> [b * frames, n, context_dim]: each frame's own tokens, or all of them.
 
         The queries are of 16 frames (DynamiCrafter) or shared (VideoCrafter1). With another
         number of frames each frame looks at all of them, as the released code has it.
-        change: what is done to the resampler's output, [b, queries, context_dim] -> the same.
         """
-        tokens = self.image_proj_model(clip_fea)
-        tokens = tokens if change is None else change(tokens)
+        tokens = self.image_proj_model(clip_fea)  # [b, n, c]
         b, n, c = tokens.shape
         if n == 16 * frames:
             return tokens.reshape(b * frames, 16, c)
@@ -231,11 +268,11 @@ class LVDMUNet(nn.Module):
                 values = values if isinstance(values, tuple) else (values,)
             return values if len(values) > 1 else values[0]
 
-        picture = self.image_tokens(clip_fea[::frames], frames, options.get(CHANGE_OF_TOKENS))
+        picture = self.image_tokens(clip_fea[::frames], frames)
         options[IMAGE_TOKENS] = picture.shape[1]
-        context = torch.cat([context, picture.to(context)], dim=1)
+        context = torch.cat([context, picture.to(context)], dim=1)  # [b t, text and image tokens, context_dim]
         embed = lambda values: timestep_embedding(values, self.model_channels).to(x.dtype)
-        emb = self.time_embed(embed(timesteps)) + self.fps_embedding(embed(fps))
+        emb = self.time_embed(embed(timesteps)) + self.fps_embedding(embed(fps))  # [b t, 4 model_channels]
 
         h, skips = x, []
         for number, block in enumerate(self.input_blocks):

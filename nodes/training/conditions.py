@@ -6,12 +6,14 @@ host's `extra_conds` to make the network's inputs of. So training shows what sam
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.clip_vision
 import comfy.model_base
 import torch
 
 from ...cil.training import TOKENS, Example
+from ..host.types import BaseModel, ClipVision, Model, Vae
 from ..lvdm.model import LVDM as LVDMModel
 from ..lvdm.model import VideoCrafter1
 
@@ -20,9 +22,9 @@ from ..lvdm.model import VideoCrafter1
 class Encoders:
     """The host's VAE, CLIP_VISION and CLIP that belong to a model; None for what is not there."""
 
-    vae: object
-    clip_vision: object = None
-    clip: object = None
+    vae: Vae
+    clip_vision: ClipVision | None = None
+    clip: Any = None
 
 
 class ConditionAdapter:
@@ -36,15 +38,15 @@ class ConditionAdapter:
     text, vision = True, True
     frames_as_batch = True
 
-    def __init__(self, model):
+    def __init__(self, model: Model):
         self.base = model.model
 
     @staticmethod
-    def matches(base) -> bool:
+    def matches(base: BaseModel) -> bool:
         """Whether a host's BaseModel is of this kind."""
         raise NotImplementedError
 
-    def check_frames(self, frames: int):
+    def check_frames(self, frames: int) -> None:
         """Raise ValueError unless the model can have clips of so many frames."""
 
     def noised(self, tokens: bool) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class SVD(ConditionAdapter):
     name, text = "SVD", False
 
     @staticmethod
-    def matches(base) -> bool:
+    def matches(base: BaseModel) -> bool:
         return isinstance(base, comfy.model_base.SVD_img2vid)
 
     def encode(self, pixels: torch.Tensor, encoders: Encoders) -> dict:
@@ -94,7 +96,7 @@ class LVDM(ConditionAdapter):
     name = "LVDM"
 
     @staticmethod
-    def matches(base) -> bool:
+    def matches(base: BaseModel) -> bool:
         return isinstance(base, LVDMModel)
 
     def noised(self, tokens: bool) -> tuple[str, ...]:
@@ -129,17 +131,21 @@ class Wan(ConditionAdapter):
     STRIDE = 4  # frames a latent frame, after the first
 
     @staticmethod
-    def matches(base) -> bool:
+    def matches(base: BaseModel) -> bool:
         if type(base) is not comfy.model_base.WAN21:
             return False
         # noisy latents, four mask channels, image latents; 2.2 is known by nothing else, others add a control
         return base.diffusion_model.patch_embedding.weight.shape[1] == 2 * base.latent_format.latent_channels + 4
 
-    @property
-    def vision(self):
-        return self.base.diffusion_model.img_emb is not None  # 2.1; 2.2 has none
+    def __init__(self, model: Model):
+        super().__init__(model)
+        self.vision = self.base.diffusion_model.img_emb is not None  # 2.1; 2.2 has none
 
-    def check_frames(self, frames: int):
+    def noised(self, tokens: bool) -> tuple[str, ...]:
+        super().noised(tokens)  # refuses tokens that are not there
+        return ("image", TOKENS) if tokens else ("image",)
+
+    def check_frames(self, frames: int) -> None:
         if (frames - 1) % self.STRIDE:
             near = frames - (frames - 1) % self.STRIDE
             raise ValueError(f"Wan takes clips of 4 n + 1 frames, but {frames} were given: take {near} or {near + self.STRIDE}")
@@ -168,7 +174,7 @@ class Wan(ConditionAdapter):
 ADAPTERS = (SVD, LVDM, Wan)
 
 
-def adapter_of(model) -> ConditionAdapter:
+def adapter_of(model: Model) -> ConditionAdapter:
     """The ConditionAdapter of a MODEL. Raises ValueError for what the pack cannot train."""
     for adapter in ADAPTERS:
         if adapter.matches(model.model):
@@ -177,7 +183,7 @@ def adapter_of(model) -> ConditionAdapter:
     raise ValueError(f"training is there for {trained}, but a {type(model.model).__name__} came: connect such a model")
 
 
-def check_encoders(adapter: ConditionAdapter, encoders: Encoders):
+def check_encoders(adapter: ConditionAdapter, encoders: Encoders) -> None:
     """Raise ValueError where an encoder is missing that the network's inputs come from."""
     if encoders.vae is None:
         raise ValueError("this checkpoint brings no VAE: give the model's own (--vae)")
@@ -197,6 +203,6 @@ def vision_output(**values) -> comfy.clip_vision.Output:
     return out
 
 
-def text_embedding(clip, text: str) -> torch.Tensor:
+def text_embedding(clip: Any, text: str) -> torch.Tensor:
     """A text by the host's CLIP -> [tokens, d]."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0]

@@ -1,4 +1,4 @@
-"""A host's MODEL made trainable: what it was trained for, its conditions, its LoRA, its memory.
+"""A host's MODEL made trainable: what it was trained for, its conditions, its LoRA.
 
 Nothing of the MODEL that came in is changed. Everything is put on a clone by the host's own
 means (weight wrappers, object patches) and taken off again when the training ends.
@@ -6,33 +6,30 @@ means (weight wrappers, object patches) and taken off again when the training en
 
 import functools
 from collections.abc import Callable
-from contextlib import contextmanager
 
-import comfy.ldm.modules.attention
 import comfy.lora
 import comfy.lora_convert
-import comfy.model_management
 import comfy.model_sampling
 import comfy.sd
 import torch
 from comfy.weight_adapter import LoRAAdapter
-from torch.utils.checkpoint import checkpoint
 
-from ...cil import processes, training
+from ...cil import training
 from ..fingerprint import of_weights
-from ..host.rope import give_rope_a_backward
 from ..host.sampling import Sampling
+from ..host.tokens import changed_tokens
+from ..host.types import Model
 from ..lvdm.sampling import RescaledV
-from ..lvdm.unet import CHANGE_OF_TOKENS
 from .conditions import adapter_of
+from .modes import differentiable_attention
 
-# of comfy.ldm.modules.attention; SageAttention and FlashAttention's inference kernels have no backward pass
-DIFFERENTIABLE = ("attention_basic", "attention_sub_quad", "attention_split", "attention_xformers", "attention_pytorch")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NETWORK = "diffusion_model."
 
 
-def objective(model, P_mean: float, P_std: float, tail: float = 0.0, noised: tuple = ("image",), sigmas: tuple = training.EVERY_SIGMA) -> training.Objective:
+def objective(
+    model: Model, P_mean: float, P_std: float, tail: float = 0.0, noised: tuple = ("image",), sigmas: tuple = training.EVERY_SIGMA
+) -> training.Objective:
     """What a MODEL was trained for -> training.Objective, by the host's classes.
 
     P_mean, P_std: of ln sigma, for EDM models, a share `tail` aside; others draw their time evenly.
@@ -69,7 +66,7 @@ class Denoiser:
     The level of TimeNoise goes in as SVD's augmentation level.
     """
 
-    def __init__(self, patcher, fps: float, bucket: int | None):
+    def __init__(self, patcher: Model, fps: float, bucket: int | None):
         self.model, self.adapter, self.fps, self.bucket = patcher.model, adapter_of(patcher), fps, bucket
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, examples: list[training.Example]) -> torch.Tensor:
@@ -89,9 +86,9 @@ class Denoiser:
 
     def _apply(self, x, sigma, conditions, examples):
         options = {"optimized_attention_override": differentiable_attention}
-        if any(e.token_seed is not None for e in examples):
-            options[CHANGE_OF_TOKENS] = functools.partial(training.noise_on_tokens, examples)
-        return self.model.apply_model(x, sigma, transformer_options=options, **conditions)
+        noisy = any(e.token_seed is not None for e in examples)
+        with changed_tokens(self.model.diffusion_model, functools.partial(training.noise_on_tokens, examples) if noisy else None):
+            return self.model.apply_model(x, sigma, transformer_options=options, **conditions)
 
     def _conditions(self, example, noise):
         """The host's conditions of one clip, repeated for its frames where they are the batch."""
@@ -115,7 +112,7 @@ def as_it_is(weight: torch.Tensor) -> torch.Tensor:
     return weight.clone() if weight.is_inference() else weight
 
 
-def new_adapters(model, rank: int, seed: int) -> dict[str, torch.nn.Module]:
+def new_adapters(model: Model, rank: int, seed: int) -> dict[str, torch.nn.Module]:
     """A LoRA for every matrix and convolution of the network -> {weight key: the host's trainable adapter}."""
     adapters = {}
     with torch.random.fork_rng(devices=[]):
@@ -127,7 +124,7 @@ def new_adapters(model, rank: int, seed: int) -> dict[str, torch.nn.Module]:
     return adapters
 
 
-def existing_adapters(model, lora: dict) -> dict[str, torch.nn.Module]:
+def existing_adapters(model: Model, lora: dict) -> dict[str, torch.nn.Module]:
     """A LoRA file's tensors, to be trained on. Raises ValueError if they belong to another model."""
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     found = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(lora)), keys, log_missing=False)
@@ -136,7 +133,7 @@ def existing_adapters(model, lora: dict) -> dict[str, torch.nn.Module]:
     for key, patch in found.items():
         if not isinstance(patch, LoRAAdapter) or any(part is not None for part in patch.weights[3:]):
             raise ValueError(f"this LoRA changes '{key}' in another way than by two matrices, which cannot be trained on: begin a new LoRA")
-        up, down = (part.float().flatten(1) for part in patch.weights[:2])
+        up, down = (part.float().flatten(1) for part in patch.weights[:2])  # [out, rank], [rank, in]
         if key not in shapes or (up.shape[0], down.shape[1]) != (shapes[key][0], shapes[key][1:].numel()):
             raise ValueError(
                 f"this LoRA belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}"
@@ -150,7 +147,7 @@ def existing_adapters(model, lora: dict) -> dict[str, torch.nn.Module]:
     return adapters
 
 
-def put_on(patcher, adapters: dict) -> dict[str, torch.nn.Parameter]:
+def put_on(patcher: Model, adapters: dict) -> dict[str, torch.nn.Parameter]:
     """Adapters on a MODEL's clone -> {name: Parameter}, under the names that the host's loaders know."""
     for name, module in _layers(patcher):
         for part in ("weight", "bias"):
@@ -165,18 +162,18 @@ def lora_of(values: dict, adapters: dict) -> dict[str, torch.Tensor]:
     return {name: value.cpu().contiguous() for name, value in values.items()} | {f"{_layer(key)}.alpha": a.alpha.detach().cpu() for key, a in adapters.items()}
 
 
-def with_lora(model, lora: dict):
+def with_lora(model: Model, lora: dict) -> Model:
     """The MODEL with the LoRA on, by the host's own loader: as if it came from a file."""
     return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)[0]
 
 
-def open_weights(patcher) -> dict[str, torch.nn.Parameter]:
+def open_weights(patcher: Model) -> dict[str, torch.nn.Parameter]:
     """All weights of the network, in fp32 -> {name: Parameter}. For a model that is one's own to change."""
     patcher.model.diffusion_model.float().requires_grad_(True)
     return parameters_of(patcher)
 
 
-def parameters_of(patcher) -> dict[str, torch.nn.Parameter]:
+def parameters_of(patcher: Model) -> dict[str, torch.nn.Parameter]:
     """The weights of the network -> {name: Parameter}."""
     return dict(patcher.model.diffusion_model.named_parameters())
 
@@ -190,88 +187,6 @@ def _layer(key):
     return key.removesuffix(".weight")
 
 
-# ---- memory and modes -----------------------------------------------------------------
-
-
-def _blocks(module, name):
-    """The largest parts of a network that are called as one: (name, module)."""
-    for child_name, child in module.named_children():
-        path = f"{name}.{child_name}"
-        if isinstance(child, (torch.nn.ModuleList, torch.nn.Sequential)):
-            yield from _blocks(child, path)
-        elif next(child.children(), None) is not None:
-            yield path, child
-
-
-def checkpoint_blocks(patcher):
-    """Compute each block again in the backward pass instead of keeping its activations."""
-    for name, block in _blocks(patcher.model.diffusion_model, "diffusion_model"):
-        patcher.add_object_patch(f"{name}.forward", functools.partial(checkpoint, block.forward, use_reentrant=False))
-
-
-@contextmanager
-def gradients():
-    """Out of the host's inference mode, and into its mode for training where it has one (0.28 and later)."""
-    management = comfy.model_management
-    before = getattr(management, "in_training", None)
-    if before is None:
-        give_rope_a_backward()
-    try:
-        if before is not None:
-            management.in_training = True
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        if before is not None:
-            management.in_training = before
-
-
-def differentiable_attention(attention: Callable, *args, **kwargs) -> torch.Tensor:
-    """The host's attention where it has a backward pass, else PyTorch's. An `optimized_attention_override` of the host."""
-    return (attention if attention.__name__ in DIFFERENTIABLE else comfy.ldm.modules.attention.attention_pytorch)(*args, **kwargs)
-
-
-def check_gradients(parameters: dict[str, torch.nn.Parameter]):
-    """Raise ValueError where the first backward pass has not reached a weight: it would never be trained, without a word."""
-    left = [name for name, p in parameters.items() if p.grad is None]
-    if left:
-        raise ValueError(
-            f"no gradient reaches {len(left)} of {len(parameters)} trained tensors, for example '{left[0]}': an attention or another part of this model "
-            "has no backward pass (SageAttention, set up by another node or pack?). Take that off the model, and train again"
-        )
-
-
-@contextmanager
-def loaded(patcher):
-    """The whole model on its device, everything else off it -> the device; taken off again at the end."""
-    comfy.model_management.load_models_gpu([patcher], memory_required=1e20, force_full_load=True)
-    try:
-        yield patcher.load_device
-    finally:
-        patcher.detach()
-
-
-@contextmanager
-def split(patcher, team: processes.Shards):
-    """The network's weights spread over a team's processes instead of loaded on each one's device -> the device.
-
-    For a model that is one's own to change: its weights stay in shares.
-    """
-    device, base = patcher.load_device, patcher.model
-    patcher.patch_model(load_weights=False)  # the compute type, the checkpointed blocks
-    for name, part in base.named_children():
-        if name != "diffusion_model":
-            part.to(device)
-    for module in base.diffusion_model.modules():
-        if hasattr(module, "comfy_cast_weights"):
-            module.comfy_cast_weights = True  # weights are fp32, the network computes in the compute type
-    team.split(base.diffusion_model, [block for _, block in _blocks(base.diffusion_model, "diffusion_model")], device)
-    try:
-        yield device
-    finally:
-        patcher.unpatch_model(unpatch_weights=False)
-
-
-def fingerprint(model, gather: Callable = lambda p: p) -> str:
+def fingerprint(model: Model, gather: Callable = lambda p: p) -> str:
     """A short name for a network and its weights, patches included where it is loaded. gather(p): all of a weight."""
     return of_weights(parameters_of(model).items(), gather)

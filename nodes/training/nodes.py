@@ -3,7 +3,9 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -15,9 +17,10 @@ from ...cil import prepared
 from ...cil.files import check_name, claim
 from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
-from .. import pictures
+from .. import plots
 from ..host.inputs import clip_roots
 from ..host.notes import say
+from ..host.types import ClipVision, Model, NodeIdLike, Vae
 from ..motion import flow_input
 from . import model as trainable
 from . import prepare, train
@@ -28,17 +31,17 @@ ClipsType = io.Custom("CIL_CLIPS")
 TIMENOISE, NAIVE = "TimeNoise", "naive (the paper's baseline)"
 NEW_LORA = "[new]"
 ANY_SIGMA = 100000.0  # above the largest of every model
-PREPARED = set()  # folders of data sets that have been handed on in this session
+PREPARED: set[Path] = set()  # folders of data sets that have been handed on in this session
 
 
-def own_folder(kind):
+def own_folder(kind: str) -> Path:
     """A folder of the pack below the host's output folder."""
     return Path(folder_paths.get_output_directory()) / "cil" / kind
 
 
 class PrepareClips(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         spec = cil_clips.ClipSpec(frames=14)
         flow = flow_input()
         flow.options = [prepare.NO_FLOW, *flow.options]
@@ -108,7 +111,24 @@ class PrepareClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, vae, folder, name, frames, fps, width, height, clips_per_video, seed, flip, flow, prompt="", clip_vision=None, clip=None):
+    def execute(
+        cls,
+        model: Model,
+        vae: Vae,
+        folder: str,
+        name: str,
+        frames: int,
+        fps: float,
+        width: int,
+        height: int,
+        clips_per_video: int,
+        seed: int,
+        flip: bool,
+        flow: str,
+        prompt: str = "",
+        clip_vision: ClipVision | None = None,
+        clip: Any | None = None,
+    ) -> io.NodeOutput:
         folder = cil_clips.unquoted(folder)
         target = own_folder("clips") / check_name(name, "a folder's name")
         if folder:
@@ -131,7 +151,7 @@ class PrepareClips(io.ComfyNode):
         return io.NodeOutput(made, json.dumps(report, ensure_ascii=False), ui=ui.PreviewText(text))
 
     @classmethod
-    def fingerprint_inputs(cls, folder="", name="", **others):
+    def fingerprint_inputs(cls, folder: str = "", name: str = "", **others) -> tuple | str | None:
         """The host keeps a result, and all that was trained on it, until this changes: with the videos, or where the set itself is read or gone."""
         target = own_folder("clips") / str(name).strip()
         shards = cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in sorted(target.glob("*.safetensors")))
@@ -140,7 +160,7 @@ class PrepareClips(io.ComfyNode):
         return cil_clips.listing(cil_clips.unquoted(folder), clip_roots()), target in PREPARED and not target.is_dir()
 
     @staticmethod
-    def progress(node_id):
+    def progress(node_id: NodeIdLike) -> Callable:
         bar = comfy.utils.ProgressBar(1)
 
         def show(done, skipped, total):
@@ -153,7 +173,7 @@ class PrepareClips(io.ComfyNode):
 
 class TimeNoiseTrain(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILTimeNoiseTrain",
             display_name="TimeNoise Train (CIL)",
@@ -197,9 +217,11 @@ class TimeNoiseTrain(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clips, tuning, beta_m, a, rank, learning_rate, steps, batch, accumulation, seed, precision, gradient_checkpointing,
-        condition_dropout, ema, clip_norm, weight_decay, motion_bucket_id, P_mean, P_std, existing_lora, resume, image_tokens=False, sigma_from=0.0, sigma_to=ANY_SIGMA,
-    ):  # fmt: skip
+        cls, model: Model, clips: prepared.ClipSet, tuning: str, beta_m: float, a: float, rank: int, learning_rate: float, steps: int, batch: int,
+        accumulation: int, seed: int, precision: str, gradient_checkpointing: bool, condition_dropout: float, ema: float, clip_norm: float,
+        weight_decay: float, motion_bucket_id: int, P_mean: float, P_std: float, existing_lora: str, resume: bool, image_tokens: bool = False,
+        sigma_from: float = 0.0, sigma_to: float = ANY_SIGMA,
+    ) -> io.NodeOutput:  # fmt: skip
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
         lora = None if existing_lora == NEW_LORA else train.read_lora(folder_paths.get_full_path_or_raise("loras", existing_lora))
@@ -218,12 +240,12 @@ class TimeNoiseTrain(io.ComfyNode):
         with claim(state):
             result = train.tune(model, clips, recipe, config, state, resume, cls.progress(cls.hidden.unique_id, state))
             state.unlink(missing_ok=True)
-        picture = pictures.loss_plot(result.losses, f"{tuning}, {len(result.losses)} steps of {batch * accumulation} clips")
+        picture = plots.loss_plot(result.losses, f"{tuning}, {len(result.losses)} steps of {batch * accumulation} clips")
         with_lora = trainable.with_lora(model, result.values)
         return io.NodeOutput(with_lora, result.values, picture, ui=ui.PreviewImage(picture, cls=cls))
 
     @staticmethod
-    def state_file(clips, recipe, config):
+    def state_file(clips: prepared.ClipSet, recipe: Recipe, config: train.TrainConfig) -> Path:
         """Where a training with these settings is kept while it is under way."""
         stable = (recipe.noise, recipe.batch, recipe.accumulation, recipe.weight_decay, recipe.dropout, recipe.ema, recipe.seed)
         lora = None if config.lora is None else sorted(config.lora)
@@ -236,9 +258,9 @@ class TimeNoiseTrain(io.ComfyNode):
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod
-    def progress(node_id, state):
+    def progress(node_id: NodeIdLike, state: Path) -> Callable:
         bar = comfy.utils.ProgressBar(1)
-        begun = []
+        begun: list[bool] = []
 
         def show(run):
             if not begun and run.step > 1:

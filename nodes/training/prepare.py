@@ -26,6 +26,7 @@ from ...cil.training import Clip
 from .. import fingerprint
 from ..host.latents import clip_latents
 from ..host.models import model_family
+from ..host.types import Model
 from ..lvdm import checkpoint as lvdm_checkpoint
 from ..lvdm.model import VARIANTS
 from ..motion import DIS, flow_backend
@@ -90,7 +91,7 @@ def encoded(
 
 
 def prepare(
-    model, encoders: Encoders, videos: str, spec: clips.ClipSpec, flow: str, folder: Path, per_video: int = 1, prompt: str = "",
+    model: Model, encoders: Encoders, videos: str, spec: clips.ClipSpec, flow: str, folder: Path, per_video: int = 1, prompt: str = "",
     progress: Callable | None = None, every: float = 60.0, roots: list[Path] | None = None,
 ) -> prepared.ClipSet:  # fmt: skip
     """Videos -> a ClipSet in `folder`. flow: a name of nodes/motion.py, or NO_FLOW; prompt: of videos without a caption; roots: as in `clips.find`."""
@@ -123,7 +124,7 @@ def prepare(
     return made
 
 
-def add_variant(parser: argparse.ArgumentParser):
+def add_variant(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant",
         choices=[lvdm_checkpoint.AUTOMATIC, *(v.name for v in VARIANTS)],
@@ -153,7 +154,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     o = arguments_of(arguments)
 
     def progress(done, skipped, total):

@@ -26,8 +26,10 @@ from ...cil import prepared, processes, training
 from ...cil.files import claim, write_safetensors
 from ...cil.timenoise import TimeNoise
 from ..host.sampling import Sampling
+from ..host.types import Model
 from ..lvdm import checkpoint as lvdm_checkpoint
 from . import model as trainable
+from . import modes
 from .conditions import LVDM, adapter_of
 from .prepare import add_variant, load_checkpoint
 
@@ -65,7 +67,7 @@ class TrainResult:
     losses: list
 
 
-def check(model, clips: prepared.ClipSet, config: TrainConfig):
+def check(model: Model, clips: prepared.ClipSet, config: TrainConfig) -> None:
     """Raise ValueError, before anything is loaded, for what cannot be trained."""
     adapter = adapter_of(model)
     prepared_for = clips.settings.get("kind", "SVD")  # sets for SVD do not say it
@@ -92,14 +94,15 @@ def check(model, clips: prepared.ClipSet, config: TrainConfig):
         )
 
 
-def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, team: processes.Alone) -> dict:
+def identity(patcher: Model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, team: processes.Alone) -> dict:
     """The settings that two runs must share to be one. Steps, learning rate and clipping may change on the way."""
     kept = {k: v for k, v in asdict(recipe).items() if k not in ("steps", "learning_rate", "clip_norm", "noise")}
     digest = lambda thing: hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
     lora = None if config.lora is None else digest([(k, float(v.float().sum())) for k, v in sorted(config.lora.items())])
     tuning = None if recipe.noise is None else asdict(recipe.noise)
     # left out where they act on nothing, so that it equals what older versions wrote
-    own = ({"tokens": True} if config.tokens else {}) | ({"sigmas": list(config.sigmas)} if config.sigmas != training.EVERY_SIGMA else {})
+    tokens = list(adapter_of(patcher).noised(True)) if config.tokens else []
+    own = ({"tokens": tokens} if tokens else {}) | ({"sigmas": list(config.sigmas)} if config.sigmas != training.EVERY_SIGMA else {})
     own |= {"rank": config.rank, "precision": config.precision, "bucket": config.bucket, "P_mean": config.P_mean, "P_std": config.P_std, "tail": config.tail}
     return {
         **kept,
@@ -113,7 +116,7 @@ def identity(patcher, clips: prepared.ClipSet, recipe: training.Recipe, config: 
 
 
 def tune(
-    model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, state: Path | None = None, resume: bool = True,
+    model: Model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, state: Path | None = None, resume: bool = True,
     progress: Callable | None = None, every: float = 60.0,
 ) -> TrainResult:  # fmt: skip
     """The training -> TrainResult. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
@@ -122,7 +125,7 @@ def tune(
     """
     check(model, clips, config)
     team = processes.team(config.shard)
-    with trainable.gradients():
+    with modes.gradients():
         patcher, adapters = model.clone(), None
         patcher.set_model_compute_dtype(trainable.PRECISIONS[config.precision])
         if config.rank:
@@ -131,10 +134,10 @@ def tune(
         else:
             parameters = trainable.open_weights(patcher)
         if config.checkpointing:
-            trainable.checkpoint_blocks(patcher)
-        with trainable.split(patcher, team) if config.shard else trainable.loaded(patcher) as device:
+            modes.checkpoint_blocks(patcher)
+        with modes.split(patcher, team) if config.shard else modes.loaded(patcher) as device:
             parameters = trainable.parameters_of(patcher) if config.shard else parameters  # the shares are other objects
-            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, trainable.check_gradients)
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, modes.check_gradients)
             if state and resume and state.exists():
                 run.resume(state)
             goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, adapter_of(patcher).noised(config.tokens), config.sigmas)
@@ -149,7 +152,7 @@ def tune(
 # ---- files ----------------------------------------------------------------------------
 
 
-def save_checkpoint(weights: dict, model, source: str, path: Path, about: dict):
+def save_checkpoint(weights: dict, model: Model, source: str, path: Path, about: dict) -> None:
     """All weights of a network into a copy of the checkpoint `source`, in its own names and types, atomically."""
     lvdm = LVDM.matches(model.model)  # its loader knows the names that differ between the released files
     tensors = lvdm_checkpoint.read(source) if lvdm else comfy.utils.load_torch_file(source, safe_load=True)
@@ -207,7 +210,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def report(run: training.Training):
+def report(run: training.Training) -> None:
     if run.step == 1 and (held := run.team.share_held(run.parameters.values())) < 1:
         print(f"each of {run.team.world} processes holds {held:.0%} of the weights", flush=True)
     if run.step % 10 == 0 or run.step in (1, run.recipe.steps):
@@ -215,14 +218,14 @@ def report(run: training.Training):
         print(f"step {run.step} of {run.recipe.steps}: loss {sum(recent) / len(recent):.4f}", flush=True)
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     o = arguments_of(arguments)
     state = o.out.with_name(o.out.stem + ".state.safetensors")
     with processes.command(), claim(o.out, state) if processes.team().rank == 0 else nullcontext():
         train(o, state)
 
 
-def train(o: argparse.Namespace, state: Path):
+def train(o: argparse.Namespace, state: Path) -> None:
     """The command, its arguments read. state: the file of a training under way."""
     noise = None if o.naive else TimeNoise(o.beta_m, o.a)
     recipe = training.Recipe(o.steps, o.batch, o.accumulation, o.learning_rate, o.weight_decay, o.clip_norm, o.dropout, o.ema, o.seed, noise)

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from cil_pack.cil import calibration, forward, levels, views
+from cil_pack.cil import calibration, forward, levels, verdict, views
 from cil_pack.cil.calibration import Evidence, inner_products
 from cil_pack.cil.views import MOTIONS, WHOLE
 
@@ -127,7 +127,7 @@ def test_an_exact_denoiser_does_not_leak(model, world):
     evidence = probed(WORLDS[world], model)
     curves = [e.curve(WHOLE) for e in evidence]
     held = torch.stack([within(c) for c in curves]).sum(0)
-    started = sum(calibration.verdict(e).start is not None for e in evidence)
+    started = sum(verdict.verdict(e).start is not None for e in evidence)
     assert started <= 5
     assert held.min() >= 95
 
@@ -141,23 +141,23 @@ FAIR = Gaussian(20, 0.2)
 @pytest.mark.parametrize("size", [0.2, 0.5])
 def test_a_leak_at_all_levels_is_found_to_a_twentieth(model, size):
     evidence = probed(FAIR, model, lambda sigma: size, runs=20, clips=64)
-    found = [calibration.verdict(e) for e in evidence]
+    found = [verdict.verdict(e) for e in evidence]
     assert all(abs(v.leakage - size) < 0.05 for v in found)
-    assert all(v.edge == 0 and v.start == pytest.approx(calibration.least_start(e)) for v, e in zip(found, evidence))
+    assert all(v.edge == 0 and v.start == pytest.approx(verdict.least_start(e)) for v, e in zip(found, evidence))
     assert max(float((e.curve(WHOLE).leakage - size).abs().max()) for e in evidence) < 0.1
     assert abs(float(torch.stack([e.curve(WHOLE).leakage for e in evidence]).mean()) - size) < 0.01
 
 
 @pytest.mark.parametrize("rank", [1, 5, 20, 80, DIM])
 def test_eight_clips_find_a_leak_of_one_half(rank):
-    found = [calibration.verdict(e) for e in probed(Gaussian(rank, 0.2), "EDM", lambda sigma: 0.5)]
+    found = [verdict.verdict(e) for e in probed(Gaussian(rank, 0.2), "EDM", lambda sigma: 0.5)]
     assert sum(v.start is not None and abs(v.leakage - 0.5) < 0.05 for v in found) >= 95
 
 
 def test_clips_with_much_motion_are_not_the_only_voters():
     """Of amounts that the model is told a leak of 0.3 is proved with 8 clips nearly always; all counted alike, in a fifth of the runs."""
     evidence = probed(Told(20, 0.3), "EDM", lambda sigma: 0.3)
-    found = [calibration.verdict(e) for e in evidence]
+    found = [verdict.verdict(e) for e in evidence]
     assert sum(v.start is not None and abs(v.leakage - 0.3) < 0.05 for v in found) >= 85
 
 
@@ -170,11 +170,11 @@ def fading(edge, size=1.0):
 @pytest.mark.parametrize("shape, clips", [("a step", 8), ("fading", 8), ("fading to half", 64)])
 def test_the_edge_of_a_leak_is_found(edge, shape, clips):
     leak = {"a step": lambda sigma: float(sigma > edge), "fading": fading(edge), "fading to half": fading(edge, 0.5)}[shape]
-    found = [calibration.verdict(e) for e in probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)]
+    found = [verdict.verdict(e) for e in probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)]
     assert sum(v.edge is not None and edge / 1.5 < v.edge < edge * 1.5 for v in found) >= 0.95 * len(found)
     assert all(
         v.start == max(v.edge, least)
-        for v, least in ((v, calibration.least_start(e)) for v, e in zip(found, probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)))
+        for v, least in ((v, verdict.least_start(e)) for v, e in zip(found, probed(FAIR, "EDM", leak, clips=clips, runs=RUNS * 8 // clips)))
     )
 
 
@@ -244,14 +244,14 @@ def test_a_models_own_errors_hide_a_leak_from_the_whole_but_not_from_the_motions
     whole, motions = evidence.curve(WHOLE), evidence.curve(MOTIONS)
     assert evidence.judge() == MOTIONS
     assert (motions.leakage - leak).abs().max() < 0.05
-    found = calibration.verdict(evidence)
+    found = verdict.verdict(evidence)
     assert found.judged and (found.edge == 0 and abs(found.leakage - leak) < 0.05 if leak else found.start is None)
     if error is not NONE:
         assert whole.high.max() < 0  # all of it together: more motion than there should be, and no leak to be seen
     bands = {name: evidence.curve(name) for name in views.BANDS}
-    assert calibration.excess(bands["fast"]) == (error is not NONE and error.__qualname__.startswith("flicker"))
+    assert verdict.excess(bands["fast"]) == (error is not NONE and error.__qualname__.startswith("flicker"))
     if leak and error is NONE:
-        assert min(calibration.leaking(bands["slow"]))
+        assert min(verdict.leaking(bands["slow"]))
 
 
 # ---- the parts ------------------------------------------------------------------------
@@ -274,13 +274,13 @@ def test_one_clip_gives_a_curve_without_a_band_and_no_verdict():
     evidence = probed(FAIR, "EDM", lambda sigma: 0.5, clips=1, runs=1)[0]
     curve = evidence.curve(WHOLE)
     assert torch.isfinite(curve.leakage).all() and curve.low.isnan().all() and curve.high.isnan().all()
-    found = calibration.verdict(evidence)
+    found = verdict.verdict(evidence)
     assert not found.judged and found.start is None
 
 
 def test_what_cannot_be_judged_is_not_judged():
     """Motions without a mean, in one direction, at high levels alone: nothing is predicted there, rightly, so nothing is proved."""
-    found = [calibration.verdict(e) for e in probed(Gaussian(1), "EDM", lambda sigma: 0.3, clips=5, runs=50)]
+    found = [verdict.verdict(e) for e in probed(Gaussian(1), "EDM", lambda sigma: 0.3, clips=5, runs=50)]
     assert sum(not v.judged for v in found) > 25
     assert all(v.start is None for v in found if not v.judged)
 
@@ -294,7 +294,7 @@ def test_clips_chosen_for_much_motion_look_like_a_leak():
             most = many.square().sum(-1).topk(shape[1], dim=1).indices
             return many.gather(1, most[..., None].expand(-1, -1, DIM))
 
-    found = [calibration.verdict(e) for e in probed(Chosen(5, 0.3), "EDM", runs=50)]
+    found = [verdict.verdict(e) for e in probed(Chosen(5, 0.3), "EDM", runs=50)]
     assert sum(v.start is not None for v in found) > 25
 
 
@@ -360,6 +360,6 @@ def test_start_cost_is_the_kl_of_prop_1_for_data_without_spread():
     for sigma in (0.5, 5.0, 100.0):
         mean, _ = toy.marginal(forward.VE, sigma)
         std = math.sqrt(toy.variance + sigma**2)
-        assert float(toy.kl(forward.VE, sigma, mean, std)) / len(toy.mean) <= calibration.start_cost(forward.VE, sigma, toy.variance)
+        assert float(toy.kl(forward.VE, sigma, mean, std)) / len(toy.mean) <= verdict.start_cost(forward.VE, sigma, toy.variance)
     # E ||x - mean||^2 / d = v + sigma^2 whatever the spread, so of the KL the logarithm is left
-    assert calibration.start_cost(forward.VE, 2.0, 0.8) == pytest.approx(0.5 * math.log((0.8 + 4) / 4))
+    assert verdict.start_cost(forward.VE, 2.0, 0.8) == pytest.approx(0.5 * math.log((0.8 + 4) / 4))

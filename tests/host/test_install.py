@@ -75,10 +75,10 @@ def test_a_missing_opencv_is_named_with_what_to_do(bare):
 
 def test_a_missing_matplotlib_costs_only_the_plot():
     """The picture is there; it says what to install."""
-    from cil_pack.nodes import pictures
+    from cil_pack.nodes import plots
 
     runs = [{"start": 1.0, "consistent": 2.0, "likeness": 0.9}]
-    drawn = pictures.sweep_plot(runs, "fraction")
+    drawn = plots.sweep_plot(runs, "fraction")
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -88,7 +88,7 @@ def test_a_missing_matplotlib_costs_only_the_plot():
 
     builtins.__import__ = without
     try:
-        note = pictures.sweep_plot(runs, "fraction")
+        note = plots.sweep_plot(runs, "fraction")
     finally:
         builtins.__import__ = real
     assert note.shape != drawn.shape and note.shape[0] == 1 and note.std() > 0.01

@@ -11,6 +11,7 @@ from network_inputs import PLACES, cut, sample
 from cil_pack.cil.low_pass import down_up
 from cil_pack.nodes import alg as nodes_alg
 from cil_pack.nodes.alg import AS_SET, FAMILY_PRESET, STEPS, TIME, AdaptiveLowPass, AdaptiveLowPassGuider
+from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.timenoise import FIXED, TimeNoiseCondition
 
 FAMILIES = ["SVD", "Wan 2.1 I2V", "Hunyuan I2V concat", "Hunyuan 1.5 I2V"]
@@ -20,7 +21,8 @@ CFG, LOUD = 4.0, 4
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(nodes_alg, "say", lambda node, text: notes.append(text))
+    for module in (nodes_alg, host_notes):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 

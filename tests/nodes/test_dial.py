@@ -12,7 +12,7 @@ import torch
 
 import nodes as host_nodes
 from cil_pack.cil.amount import Amount
-from cil_pack.nodes import dial, dial_memory, fingerprint, levers, previews
+from cil_pack.nodes import dial, dial_memory, dial_search, fingerprint, levers, previews
 from cil_pack.nodes.alg import AdaptiveLowPass
 from cil_pack.nodes.dial import MotionDial
 from cil_pack.nodes.early_start import CILEarlyStart
@@ -20,7 +20,7 @@ from cil_pack.nodes.motion_gain import CILMotionGain
 from cil_pack.nodes.motion_slider import MotionSliderNode
 
 WIDGETS = {
-    "want": dial.MORE, "amount": 1.5, "lever": levers.GAIN, "budget": 4, "seconds": 0, "most_price": 0.03, "seed": 3, "seeds": 1, "steps": 4, "cfg": 2.0,
+    "want": dial_search.MORE, "amount": 1.5, "lever": levers.GAIN, "budget": 4, "seconds": 0, "most_price": 0.03, "seed": 3, "seeds": 1, "steps": 4, "cfg": 2.0,
     "sampler_name": "euler", "scheduler": "simple", "preview_steps": 0, "preview_size": 1.0, "flow": "DIS (OpenCV)",
 }  # fmt: skip
 FAMILIES = ["SVD", "DynamiCrafter", "Wan 2.1 I2V", "LTXV", "Hunyuan I2V concat"]
@@ -54,7 +54,8 @@ def places(monkeypatch, tmp_path):
         (tmp_path / kind).mkdir()
         monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
     said = []
-    monkeypatch.setattr(dial, "say", lambda node, text: said.append(text))
+    for module in (dial, dial_search):
+        monkeypatch.setattr(module, "say", lambda node, text: said.append(text))
     return said
 
 
@@ -72,7 +73,7 @@ def measured(monkeypatch):
                 return amount()
             return Amount(amount, 1.0 - (price if len(left) < len(motions) - 1 else 0.0), 0.0)
 
-        monkeypatch.setattr(dial.amounts, "read", read)
+        monkeypatch.setattr(dial_search.amounts, "read", read)
         return left
 
     return set_to
@@ -165,7 +166,7 @@ def test_an_early_start_goes_on_the_first_of_two_stages_alone(measured):
 
 def test_a_model_that_needs_nothing_is_handed_on_as_it_came(measured):
     measured(1.0)
-    g = given("SVD", want=dial.AS_IT_IS)
+    g = given("SVD", want=dial_search.AS_IT_IS)
     out, report = turned(**g)
     assert out[0] is g["model"] and report["kind"] == "as it is" and report["previews"] == 1 and report["ordinary_node"] is None
 
@@ -256,10 +257,10 @@ def test_no_clip_is_held(measured, monkeypatch):
 
 def test_what_is_asked_for():
     plain = Amount(10.0, 1.0, 0.0)
-    asked = lambda want, number=1.5: dial.goal_of(want, number, plain, 12).amount
-    assert [asked(w) for w in (dial.CALM, dial.AS_IT_IS, dial.MORE)] == [5.0, 10.0, 20.0]
-    assert (asked(dial.TIMES, 0.7), asked(dial.SCORE, 33.0), asked(dial.FAITHFUL)) == (7.0, 33.0, None)
-    assert dial.goal_of(dial.MORE, 1.5, Amount(0.0, 1.0, 0.0), 12).amount > 0  # of a still no multiple
+    asked = lambda want, number=1.5: dial_search.goal_of(want, number, plain, 12).amount
+    assert [asked(w) for w in (dial_search.CALM, dial_search.AS_IT_IS, dial_search.MORE)] == [5.0, 10.0, 20.0]
+    assert (asked(dial_search.TIMES, 0.7), asked(dial_search.SCORE, 33.0), asked(dial_search.FAITHFUL)) == (7.0, 33.0, None)
+    assert dial_search.goal_of(dial_search.MORE, 1.5, Amount(0.0, 1.0, 0.0), 12).amount > 0  # of a still no multiple
 
 
 def test_nothing_past_the_price(measured, places):
@@ -334,7 +335,7 @@ def test_stopped_in_the_middle_of_a_preview(measured, monkeypatch):
 def test_the_time_is_up(measured, monkeypatch, places):
     measured(1.0, 1.2, 1.3)
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(dial.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(dial_search.time, "monotonic", lambda: next(clock))
     _, report = turned(**given("SVD", seconds=50))
     assert report["previews"] == 1 and "the time, 50 s, was up" in places[-1]
 
@@ -367,7 +368,7 @@ def test_another_amount_on_the_same_clip_goes_on_from_what_is_known(measured):
     measured(1.0, 2.0)
     turned(**given("SVD"))
     left = measured(3.0)
-    _, report = turned(**given("SVD", want=dial.TIMES, amount=3.0))
+    _, report = turned(**given("SVD", want=dial_search.TIMES, amount=3.0))
     assert not left and report["previews"] == 1 and report["kind"] == "found" and len(report["readings"]) == 3
 
 

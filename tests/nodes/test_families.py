@@ -12,8 +12,7 @@ import torch
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
-from cil_pack.nodes import early_start
-from cil_pack.nodes import probe as nodes_probe
+from cil_pack.nodes import early_start, probe_clip
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import ANEW, AUTO, CILEarlyStart
 from cil_pack.nodes.families import FAMILIES, channels, family_of
@@ -224,13 +223,13 @@ def test_the_probe_shows_the_noisy_clip_and_the_image(models, name):
     levels = [(f, Sampling.of(model).sigma(f)) for f in (0.9, 0.4)]
     other = clip.flip(0 if clip.ndim == 4 else 2)
     try:
-        found = nodes_probe.measure(context, Sampling.of(model).process, clip, other, levels, 7, 1, lambda: None)
+        found = probe_clip.measure(context, Sampling.of(model).process, clip, other, levels, 7, 1, lambda: None)
     finally:
         hook.hook.remove()
     inside = model.get_model_object("process_latent_in")(clip)
     for level, (_, sigma) in enumerate(levels):
         signal, noise = (1.0, sigma) if name in LVDM else closed_form(name, sigma)
-        noisy = signal * inside + noise * nodes_probe.probe.noise_for(inside, 7, level, 0)
+        noisy = signal * inside + noise * probe_clip.probe.noise_for(inside, 7, level, 0)
         assert any(torch.allclose(x[: len(noisy)], noisy, atol=1e-4 * noise) for x in spy.x)
     if name in network_inputs.PLACES:
         key, channels, frames = network_inputs.PLACES[name]

@@ -16,8 +16,7 @@ import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.low_pass import down_up
 from cil_pack.cil.timenoise import generator_for
-from cil_pack.nodes import early_start, low_pass, timenoise
-from cil_pack.nodes import probe as nodes_probe
+from cil_pack.nodes import early_start, low_pass, probe_clip, timenoise
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.evaluation import SamplingContext
@@ -220,10 +219,10 @@ def test_the_probe_asks_about_one_clip_at_a_time(kind):
     sampling = Sampling.of(model)
     levels = [(fraction, sampling.sigma(fraction)) for fraction in (0.9, 0.4)]
     with Seen(model) as calls:
-        found = nodes_probe.measure(SamplingContext(model, positive, negative, 2.0, 0), sampling.process, clip, clip.flip(0), levels, 7, 1, lambda: None)
+        found = probe_clip.measure(SamplingContext(model, positive, negative, 2.0, 0), sampling.process, clip, clip.flip(0), levels, 7, 1, lambda: None)
     inside = model.get_model_object("process_latent_in")(clip)
     for level, (_, sigma) in enumerate(levels):
-        noisy = (inside + sigma * nodes_probe.probe.noise_for(inside, 7, level, 0)) / (1 + sigma**2) ** 0.5
+        noisy = (inside + sigma * probe_clip.probe.noise_for(inside, 7, level, 0)) / (1 + sigma**2) ** 0.5
         assert any(torch.allclose(frames_of(kind, call), noisy, atol=1e-5) for call in calls)
     # PIA: cond and uncond of one clip, one after the other in the batch
     assert all(call["x"].shape[0] == (12 if kind == "PIA" else 1) and image_of(kind, call).any() for call in calls)

@@ -10,8 +10,9 @@ import torch
 
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.clips import ClipSpec
+from cil_pack.nodes import estimate as nodes_estimate
 from cil_pack.nodes import moments as nodes_moments
-from cil_pack.nodes import probe as nodes_probe
+from cil_pack.nodes import probe_clip
 from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
@@ -144,21 +145,21 @@ def test_detail_of_a_file_without_detail(notes, tmp_path, monkeypatch):
     ],
 )
 def test_settings_for_videos_on_other_clips(source, changes, idle):
-    assert nodes_moments.idle_settings(ClipSpec(**changes), source) == idle
+    assert nodes_estimate.idle_settings(ClipSpec(**changes), source) == idle
 
 
 def test_the_probes_idle_settings():
-    acting = {"negative": None, "cfg": 1.0, "second_images": None, "control": nodes_probe.HALF_SPEED, "vae": object(), "flow": RAFT_SMALL}
-    assert nodes_probe.idle_settings(**acting) == []
+    acting = {"negative": None, "cfg": 1.0, "second_images": None, "control": probe_clip.HALF_SPEED, "vae": object(), "flow": RAFT_SMALL}
+    assert probe_clip.idle_settings(**acting) == []
     for change, idle in (
         ({"cfg": 2.5}, "connect negative"),
         ({"negative": object()}, "not used at cfg 1"),
         ({"second_images": object()}, "a second clip is connected"),
         ({"vae": None}, "without vae"),
     ):
-        (note,) = nodes_probe.idle_settings(**(acting | change))
+        (note,) = probe_clip.idle_settings(**(acting | change))
         assert idle in note
-    assert nodes_probe.idle_settings(None, 1.0, object(), nodes_probe.FROZEN, None, DIS) == []
+    assert probe_clip.idle_settings(None, 1.0, object(), probe_clip.FROZEN, None, DIS) == []
 
 
 def test_a_sweep_over_a_model_with_early_start_is_refused():

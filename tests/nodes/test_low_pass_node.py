@@ -6,6 +6,7 @@ from network_inputs import PLACES, blanked, cut, sample
 
 from cil_pack.cil.low_pass import FILTERS, down_up
 from cil_pack.nodes import low_pass as nodes_low_pass
+from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.low_pass import LowPassCondition
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition
@@ -27,7 +28,8 @@ SOME_OF_EACH_KIND = [
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(nodes_low_pass, "say", lambda node, text: notes.append(text))
+    for module in (nodes_low_pass, host_notes):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 
@@ -104,7 +106,7 @@ def test_what_it_says(models, said):
     low_passed(*models("Mochi")[:3])
     assert said[-1].startswith("nothing to do for Mochi")
     low_passed(*models("Wan 2.1 I2V")[:3], strength=1.0)
-    assert said[-1] == "the image stays as it is"
+    assert said[-1] == "nothing is changed: the setting is neutral"
 
 
 @pytest.mark.parametrize(

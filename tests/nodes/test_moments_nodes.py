@@ -13,6 +13,7 @@ from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Accumulator
 from cil_pack.cil.files import Claimed
 from cil_pack.demo import latents, model, scenes
+from cil_pack.nodes import estimate as nodes_estimate
 from cil_pack.nodes import moments as nodes_moments
 from cil_pack.nodes.families import FAMILIES, SPACES
 from cil_pack.nodes.host.latents import latent_format_of
@@ -30,7 +31,8 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(nodes_moments, "say", lambda node, text: notes.append(text))
+    for module in (nodes_moments, nodes_estimate):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 
@@ -51,7 +53,7 @@ def run(node, **kwargs):
 
 def estimate(demo, **kwargs):
     defaults = {"model": demo[0], "folder": "", "frames": 4, "fps": 3.0, "width": 128, "height": 128, "seed": 0, "flip": False}
-    return run(nodes_moments.EstimateMoments, **(defaults | kwargs)).args
+    return run(nodes_estimate.EstimateMoments, **(defaults | kwargs)).args
 
 
 def expected(clips):
@@ -182,7 +184,7 @@ def test_an_averaged_video_that_was_changed_begins_anew(demo, clips, tmp_path, o
 
 
 def test_the_host_sees_that_a_folder_has_changed(demo, clips, tmp_path):
-    videos, told = write_videos(tmp_path / "videos", clips[:2]), nodes_moments.EstimateMoments.fingerprint_inputs
+    videos, told = write_videos(tmp_path / "videos", clips[:2]), nodes_estimate.EstimateMoments.fingerprint_inputs
     before = told(folder=f'"{videos}"', frames=4)
     assert before == told(folder=str(videos), frames=4) and told(folder="") == told() == told(folder=None)
     write_videos(tmp_path / "videos", clips[:3])

@@ -19,8 +19,9 @@ from host_patches import compiled, easy, lazy
 from network_inputs import sample
 
 import nodes as host_nodes
-from cil_pack.nodes import motion_gain
+from cil_pack.nodes import motion_gain, motion_gain_run
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.host.evaluation import SamplingContext
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.motion_gain import CILMotionGain
@@ -34,7 +35,8 @@ NUMBERS = DATA.mean.numel()
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(motion_gain, "say", lambda node, text: notes.append(text))
+    for module in (motion_gain, motion_gain_run, host_notes):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 
@@ -488,7 +490,7 @@ def test_what_it_says(models, said):
     gained(model, 1.4, curve=json.dumps({"sigma": [5.0], "slope": [1.2]}))
     assert "not used while a curve is connected" in said[-1]
     gained(model, 1.0)
-    assert said[-1] == "the model stays as it is"
+    assert said[-1] == "nothing is changed: the setting is neutral"
 
 
 def test_what_is_no_video_is_left_alone(models, said):

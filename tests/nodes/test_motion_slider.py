@@ -12,6 +12,7 @@ from network_inputs import sample
 
 from cil_pack.cil.attention_bias import Keys, attention
 from cil_pack.nodes import motion_slider
+from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.host import tokens
 from cil_pack.nodes.host.calls import STEPS, TIME
 from cil_pack.nodes.motion_slider import MotionSliderNode
@@ -39,7 +40,8 @@ TEXT_FIRST = not hasattr(family_models.model("Hunyuan I2V concat").model.diffusi
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(motion_slider, "say", lambda node, text: notes.append(text))
+    for module in (motion_slider, host_notes):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 
@@ -132,7 +134,7 @@ def test_the_hosts_attentions(attend, skip_reshape, masked, rows):
 def test_neutral_settings_are_the_model_as_it_came(models, said, name):
     model = models(name)[0]
     assert slid(model, gamma=0.0) is model and slid(model, share=0.0) is model
-    assert said[-1] == "the model stays as it is: the setting is neutral"
+    assert said[-1] == "nothing is changed: the setting is neutral"
 
 
 def test_outside_its_share_plain_to_the_bit_and_the_step_counts(models, said):
@@ -215,7 +217,7 @@ def test_the_branches_one_at_a_time_give_the_same(loud_models, monkeypatch):
 
 def test_it_says_where_it_cannot_act(models, said):
     for name in ("SVD", "Mochi"):
-        assert slid(models(name)[0]) is models(name)[0] and said[-1].startswith("the model stays as it is")
+        assert slid(models(name)[0]) is models(name)[0] and said[-1].startswith("nothing is changed: ")
     model, positive, negative, latent = models("LTXV guide")
     assert torch.equal(sample(slid(model), positive, negative, latent)[0], sample(model, positive, negative, latent)[0])
     assert "guides of LTXVAddGuide" in said[-1]

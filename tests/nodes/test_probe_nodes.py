@@ -13,9 +13,11 @@ import torch
 
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import probe as nodes_probe
+from cil_pack.nodes import probe_clip
 from cil_pack.nodes import sweep as nodes_sweep
 from cil_pack.nodes.motion import DIS, MotionScore
-from cil_pack.nodes.probe import FROZEN, HALF_SPEED, LeakageProbe
+from cil_pack.nodes.probe import LeakageProbe
+from cil_pack.nodes.probe_clip import FROZEN, HALF_SPEED
 from cil_pack.nodes.sweep import StartSweep, parse_starts
 
 pytest.importorskip("cv2")
@@ -111,12 +113,12 @@ def test_one_step_predictions_are_the_hosts_own(demos, clip):
     """The probe's prediction against the host's `denoised` of the same x, by the sampler of the host."""
     patcher, _, vae, cond = demos["healthy"]
     samples = vae.encode(clip)
-    found = nodes_probe.measure(
+    found = probe_clip.measure(
         nodes_probe.SamplingContext(patcher, cond[0], None, 1.0, 0), nodes_probe.Sampling.of(patcher).process,
         samples, samples.flip(0), [(0.7, 30.0)], 5, 1, lambda: None,
     )  # fmt: skip
     x0 = samples * latents.SCALE
-    x = x0 + 30.0 * nodes_probe.probe.noise_for(x0, 5, 0, 0)
+    x = x0 + 30.0 * probe_clip.probe.noise_for(x0, 5, 0, 0)
     spy = {}
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(cond[0], cond[1])

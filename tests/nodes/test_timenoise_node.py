@@ -6,12 +6,15 @@ from types import SimpleNamespace
 import lvdm_tiny
 import pytest
 import torch
+from family_models import TINY
 from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
 
 from cil_pack.cil.timenoise import TimeNoise, generator_for
 from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.host.sampling import Sampling
+from cil_pack.nodes.host.tokens import projector_of
 from cil_pack.nodes.timenoise import (
     AS_SET,
     CLEAN,
@@ -37,7 +40,8 @@ SEED, LEVEL = 11, 0.3
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     notes = []
-    monkeypatch.setattr(nodes_timenoise, "say", lambda node, text: notes.append(text))
+    for module in (nodes_timenoise, host_notes):
+        monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
 
 
@@ -177,26 +181,28 @@ def test_svd_is_told_the_level(models):
             assert torch.equal(y[:, :512], plain.of("y", cond)[:, :512])
 
 
-@pytest.mark.parametrize("name, key", [("SVD", "context"), ("Wan 2.1 I2V", "clip_fea"), ("Hunyuan 1.5 I2V", "clip_fea")])
-def test_image_tokens_are_noised_when_asked(models, name, key):
-    model, positive, negative, latent = models(name)
+def test_svds_image_token_is_noised_when_asked(models):
+    model, positive, negative, latent = models("SVD")
     out, _, _ = noised(model, positive, negative, tokens=True)
     _, plain = sample(model, positive, negative, latent, steps=1)
     _, seen = sample(out, positive, negative, latent, steps=1)
-    before, after = plain.of(key, 0), seen.of(key, 0)
+    before, after = plain.of("context", 0), seen.of("context", 0)
     eps = torch.randn((1, *before.shape[1:]), generator=generator_for(SEED, "tokens"))
     assert torch.allclose(after, before + LEVEL * eps, atol=1e-5)
-    if name == "SVD":  # the negative's token is zero: it stays
-        assert torch.equal(seen.of(key, 1), plain.of(key, 1))
+    assert torch.equal(seen.of("context", 1), plain.of("context", 1))  # the negative's token is zero: it stays
 
 
-@pytest.mark.parametrize("variant", ["DynamiCrafter 512", "VideoCrafter1 512"])
-def test_lvdms_tokens_are_noised_behind_the_resampler(variant):
-    """One noise of their own, on what cross-attention sees; the resampler is given the clean picture."""
-    model, (positive, negative, latent) = lvdm_tiny.model(variant), lvdm_tiny.picture_conditioning()
+@pytest.mark.parametrize("name", ["DynamiCrafter 512", "VideoCrafter1 512", "Wan 2.1 I2V", "Hunyuan 1.5 I2V"])
+def test_tokens_are_noised_behind_the_networks_own_projection(models, name):
+    """One noise of their own, on what attention sees; the resampler, Wan's and Hunyuan's projection, is given the clean picture."""
+    if name in TINY:
+        model, positive, negative, latent = models(name)
+    else:
+        model, (positive, negative, latent) = lvdm_tiny.model(name), lvdm_tiny.picture_conditioning()
     out, _, _ = noised(model, positive, negative, tokens=True)
     images, _, _ = noised(model, positive, negative)  # the latents' noise alone, where the model has latents of it
-    resampler, given, level = model.model.diffusion_model.image_proj_model, [], [0.0]
+    network, given, level = model.model.diffusion_model, [], [0.0]
+    resampler = getattr(network, projector_of(network))
 
     def by_hand(module, args, tokens):
         given.append(args[0].clone())
@@ -210,8 +216,8 @@ def test_lvdms_tokens_are_noised_behind_the_resampler(variant):
         expected = sample(images, positive, negative, latent, steps=1)[0]
     finally:
         hook.remove()
-    assert torch.equal(clean, given[-1])
-    assert torch.allclose(result, expected, atol=1e-5) and not torch.allclose(result, sample(images, positive, negative, latent, steps=1)[0], atol=1e-4)
+    assert torch.equal(clean, given[-1]) and getattr(network, projector_of(network)) is resampler
+    assert torch.allclose(result, expected, atol=1e-5) and not torch.allclose(expected, sample(images, positive, negative, latent, steps=1)[0], atol=1e-5)
 
 
 def test_svds_time_as_the_authors_take_it(models):
@@ -311,7 +317,7 @@ def test_published_levels_to_the_number(models, said, name, preset):
 def test_a_published_level_and_the_mode_clean(models, said):
     model, positive, negative, _ = models("Wan 2.1 I2V")
     assert noised(model, positive, negative, CLEAN, LTX)[0] is model
-    assert said[-1] == "the image stays clean\nthe preset does nothing: mode is clean"
+    assert said[-1] == "nothing is changed: the mode is clean, and the preset does nothing"
 
 
 def test_settings_that_cannot_act_say_so(models, said):
@@ -324,7 +330,7 @@ def test_settings_that_cannot_act_say_so(models, said):
     noised(model, [[positive[0][0], {}]], negative)
     assert "holds no image" in said[-1]
     noised(model, positive, negative, CLEAN)
-    assert said[-1] == "the image stays clean"
+    assert said[-1] == "nothing is changed: the mode is clean"
 
 
 def test_an_unknown_model_says_that_it_is_unknown(said):

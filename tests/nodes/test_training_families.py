@@ -27,8 +27,8 @@ from cil_pack.cil.training import Clip, Recipe
 from cil_pack.nodes.dynamicrafter import DynamiCrafterConditioning
 from cil_pack.nodes.lvdm.model import VARIANTS
 from cil_pack.nodes.training import model as trainable
+from cil_pack.nodes.training import modes, train
 from cil_pack.nodes.training import nodes as training_nodes
-from cil_pack.nodes.training import train
 from cil_pack.nodes.training.conditions import adapter_of
 
 LVDM = [v.name for v in VARIANTS]
@@ -247,19 +247,24 @@ def test_training_shows_the_network_what_sampling_shows_it(subject, videos, drop
 
 @pytest.mark.parametrize("subject", FEW, indirect=True)
 def test_timenoise_is_where_the_network_takes_its_image(subject, clips, monkeypatch):
-    """Image latents (Wan: the first frame's alone); tokens, of LVDM as its resampler makes them. Text and mask stay."""
-    resampled = []
+    """Image latents (Wan: the first frame's alone); tokens as attention sees them, behind the network's own projection. Text and mask stay."""
+    projected, network, vision = [], subject.model.model.diffusion_model, adapter_of(subject.model).vision
     if subject.lvdm:
-        network, made = type(subject.model.model.diffusion_model), type(subject.model.model.diffusion_model).image_tokens
-        monkeypatch.setattr(network, "image_tokens", lambda *args: resampled.append(made(*args)) or resampled[-1])
+        made = type(network).image_tokens
+        monkeypatch.setattr(type(network), "image_tokens", lambda *args: projected.append(made(*args)) or projected[-1])
+    else:
+        see = lambda block, args, kwargs: projected.append(kwargs["context"][:, : kwargs["context_img_len"] or 0])
+        hook = network.blocks[0].register_forward_pre_hook(see, with_kwargs=True)
     clean, noisy, both = (
         shown(subject, clips, Recipe(steps=2, batch=2, dropout=0.0, ema=0.0, noise=noise), tokens=tokens)
-        for noise, tokens in ((None, False), (TimeNoise(5.0, 1.0), False), (TimeNoise(5.0, 1.0), adapter_of(subject.model).vision))
+        for noise, tokens in ((None, False), (TimeNoise(5.0, 1.0), False), (TimeNoise(5.0, 1.0), vision))
     )
-    if subject.lvdm:
+    if not subject.lvdm:
+        hook.remove()
+    if vision:
         given = [c["clip_fea"] for c in clean]
-        for calls, seen in zip((clean, noisy, both), torch.stack(resampled).detach().unflatten(0, (3, -1))):
-            assert all(torch.equal(c["clip_fea"], other) for c, other in zip(calls, given, strict=True))  # the resampler sees the clean picture
+        for calls, seen in zip((clean, noisy, both), torch.stack(projected).detach().unflatten(0, (3, -1))):
+            assert all(torch.equal(c["clip_fea"], other) for c, other in zip(calls, given, strict=True))  # the projection sees the clean picture
             calls[:] = [{**c, "clip_fea": tokens} for c, tokens in zip(calls, seen, strict=True)]
     width, latents = subject.model.model.latent_format.latent_channels, subject.name != "VideoCrafter1 512"
     goal = trainable.objective(subject.model, 0, 1, noised=adapter_of(subject.model).noised(False))
@@ -276,7 +281,7 @@ def test_timenoise_is_where_the_network_takes_its_image(subject, clips, monkeypa
                 assert torch.equal(image[1:], image[:1].expand_as(image[1:])) if subject.lvdm else not image[1:].any() and not frames[:, :4].any()
         else:
             assert gap.numel() == 0
-        if adapter_of(subject.model).vision:
+        if vision:
             moved, moved_both = ((other["clip_fea"] - a["clip_fea"]).unflatten(0, (2, -1)) for other in (b, c))
             assert (moved.abs() > 0.05).any() == (not latents)  # a step of training moves a resampler a little
             for level, tokens in zip(levels, moved_both):
@@ -320,7 +325,7 @@ def test_texts_of_different_lengths_go_into_one_batch(name):
     goal = trainable.objective(subject.model, 0, 1)
     sigma = goal.draw_sigma(training.generator(1))
     examples = [training.Example(random_clip(subject, i, tokens), lvdm_weights.draw(shape_of(subject), i), sigma) for i, tokens in enumerate((7, 14, 9))]
-    with trainable.gradients(), trainable.loaded(subject.model.clone()), torch.no_grad():
+    with modes.gradients(), modes.loaded(subject.model.clone()), torch.no_grad():
         denoise = trainable.Denoiser(subject.model, FPS, None)
         together = training.denoising_loss(denoise, goal, examples)
         alone = [float(training.denoising_loss(denoise, goal, [e])) for e in examples]

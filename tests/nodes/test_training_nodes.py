@@ -26,8 +26,8 @@ from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Recipe
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes.training import model as trainable
+from cil_pack.nodes.training import modes, prepare, train
 from cil_pack.nodes.training import nodes as training_nodes
-from cil_pack.nodes.training import prepare, train
 
 FRAMES, SIDE = 3, 4
 SHAPE = (4, FRAMES, SIDE, SIDE)
@@ -218,9 +218,9 @@ def test_what_comes_out_is_what_was_trained(svd, clips):
     goal = trainable.objective(svd, config.P_mean, config.P_std)
     examples = training.batch_of(recipe, goal, clips, 3)
     further = train.tune(svd, clips, dataclasses.replace(recipe, steps=4), config)
-    with trainable.gradients():
+    with modes.gradients():
         loaded = trainable.with_lora(svd, tuned.values)
-        with trainable.loaded(loaded), torch.no_grad():
+        with modes.loaded(loaded), torch.no_grad():
             loss = training.denoising_loss(trainable.Denoiser(loaded, 6.0, 20), goal, examples)
     assert float(loss) == pytest.approx(further.losses[3], rel=1e-4)
     assert further.losses[:3] == tuned.losses
@@ -320,7 +320,7 @@ def test_the_hosts_own_attentions_are_left_alone():
         calls = []
         attention = getattr(comfy.ldm.modules.attention, name).__wrapped__
         spy = functools.wraps(attention)(lambda *a, attention=attention, calls=calls, **k: calls.append(1) or attention(*a, **k))
-        out = trainable.differentiable_attention(spy, q, q, q, 2)
+        out = modes.differentiable_attention(spy, q, q, q, 2)
         assert calls and out.requires_grad
 
 
@@ -335,7 +335,7 @@ def test_the_hosts_switch_for_training_is_on_while_it_trains(svd, clips, monkeyp
     monkeypatch.setattr(management, "in_training", False, raising=False)
     trained(svd, clips, steps=1)
     assert seen[-1] is True and management.in_training is False
-    with pytest.raises(ZeroDivisionError), trainable.gradients():
+    with pytest.raises(ZeroDivisionError), modes.gradients():
         raise ZeroDivisionError
     assert management.in_training is False
 
@@ -345,7 +345,7 @@ def test_weights_that_the_host_hands_over_without_a_copy_can_be_trained_through(
     with torch.inference_mode():
         weight = torch.randn(3, 3)
     x = torch.randn(2, 3, requires_grad=True)
-    with trainable.gradients():
+    with modes.gradients():
         (x @ trainable.as_it_is(weight)).sum().backward()
     assert x.grad is not None and trainable.as_it_is(x) is x
 

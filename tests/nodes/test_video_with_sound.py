@@ -15,11 +15,12 @@ from cil_pack.cil import moments as cil_moments
 from cil_pack.nodes import early_start
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.estimate import EstimateMoments
 from cil_pack.nodes.host.models import model_family
 from cil_pack.nodes.host.sampling import Sampling
-from cil_pack.nodes.moments import EstimateMoments
 from cil_pack.nodes.motion import DIS
-from cil_pack.nodes.probe import FROZEN, LeakageProbe
+from cil_pack.nodes.probe import LeakageProbe
+from cil_pack.nodes.probe_clip import FROZEN
 from cil_pack.nodes.sweep import StartSweep
 from cil_pack.nodes.timenoise import TimeNoiseCondition
 
