@@ -55,6 +55,9 @@ VE = ForwardProcess("VE", alpha=lambda s: s * 0 + 1, sigma=lambda s: s, scale=la
 # DynamiCrafter, VideoCrafter1 and other eps- or v-models: alpha^2 + sigma^2 = 1; the host keeps x_t / alpha_t.
 VP = ForwardProcess("VP", alpha=lambda s: 1 / _norm(s), sigma=lambda s: s / _norm(s), scale=_norm, preserving=True)
 
+# CogVideoX: the same, and the host keeps x_t itself.
+VP_PLAIN = ForwardProcess("VP, unscaled", alpha=VP.alpha, sigma=VP.sigma, scale=VE.scale, preserving=True)
+
 
 def flow(noise_scale: float = 1.0) -> ForwardProcess:
     """A rectified flow, a straight line from data to noise of this standard deviation (1 but for a few models)."""

@@ -24,9 +24,10 @@ from . import (
 )
 from .host.inputs import checked
 from .host.notes import kept
+from .search import findable
 
 NODES = [
-    kept(checked(node))
+    kept(checked(findable(node)))
     for module in (
         early_start,
         motion_gain,

@@ -27,6 +27,7 @@ class Start:
     gain_in: what the host multiplies these samples by on their way in, beside their format's scale.
 
     latent: E[X_0] in the units of a LATENT, `samples` where a mask keeps them.
+    first_x(eps): that first x itself, for a sampler that begins with its noise.
     noise_gain: what unit noise is multiplied by, so that after the host's own factor its
     standard deviation is sigma_p; a number, or a tensor where a mask keeps some of it at 1.
     """
@@ -46,8 +47,11 @@ class Start:
         self.free = None if noise_mask is None else free_of(noise_mask, samples)
         self.partly_kept = noise_mask is not None and bool(partly_kept(noise_mask, samples).any())
         self.noise_gain: float | torch.Tensor = sampling.naive_noise_gain(sigma)
+        self.mean = mean
+        self.std: float | None = None  # of the first x: the paper's naive start is the noise as it is
         if variance is not None:
             _, std = analytic_init.optimal_start(sampling.process, sigma, variance)
+            self.std = std
             self.noise_gain = std / sampling.first_noise_factor(sigma)
         if self.free is None:
             self.latent = to_latent(model, mean).to(samples.dtype)
@@ -55,6 +59,10 @@ class Start:
             # next to a picture even a mean of zeros goes through the host's process_latent_in
             self.latent = torch.where(self.free, model.get_model_object("process_latent_out")(mean).to(samples), samples)
             self.noise_gain = torch.where(self.free, self.noise_gain, 1.0).to(samples)  # like samples
+
+    def first_x(self, eps: torch.Tensor) -> torch.Tensor:
+        """The first x of a process that preserves variance, from unit noise: signal * mean + sigma_p eps."""
+        return eps if self.std is None else float(self.sampling.process.signal(self.sigma)) * self.mean.to(eps) + self.std * eps
 
     def why_not_noised(self) -> str | None:
         """Why no LATENT alone can carry this start, in words; None if one can."""
@@ -158,6 +166,7 @@ class AnalyticInitLatent(io.ComfyNode):
         sampling, family, notes = Sampling.of(model), model_family(model), []
         sigma = float(sigmas[0])
         sampling.check_starts_from_noise()
+        sampling.check_ordinary_samplers()
         sampling.check_start(sigma)
         samples = sized_for(model, latent)
         parts, mask = parts_of(samples), latent.get("noise_mask")

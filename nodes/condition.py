@@ -7,6 +7,7 @@ channels, padding frames and the image-free unconditional rows stay bit for bit.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.patcher_extension
 import torch
@@ -15,7 +16,7 @@ from .families import Family, ImageInput, channels
 from .host.latents import packed, unpacked
 from .host.models import cloned
 from .host.sampling import Sampling
-from .host.tokens import ENCODED, changed_tokens, projector_of
+from .host.tokens import ENCODED, changed_tokens, projectors_of
 from .host.types import BaseModel, Conditioning, Executor, Model
 
 KEPT = "the frames that the latent's mask keeps, as the model sees them"
@@ -29,6 +30,7 @@ class ConditionChange:
     image(y, shared): latents y -> latents; along the dimensions `shared` y is one image.
     tokens(y, shared): the same for image tokens, as cross-attention sees them; None leaves them.
     level: what to tell a model that can be told the level of noise on its image, or None.
+    mixed: whether the image is mixed with noise, (1 - level) image + level noise, and not added to.
     everywhere: the frames that only fill up are changed too, as long as they stand beside the video.
     """
 
@@ -36,6 +38,7 @@ class ConditionChange:
     tokens: Callable | None = None
     level: float | None = None
     everywhere: bool = False
+    mixed: bool = False
 
 
 class ConditionPatcher:
@@ -81,30 +84,36 @@ class ModelCall:
     def __init__(self, base: BaseModel, image: ImageInput, change: ConditionChange, rows: int):
         self.base, self.image, self.change, self.rows = base, image, change, rows
         self.latent_channels = base.latent_format.latent_channels
-        self.projected = ENCODED if ENCODED in image.tokens and projector_of(base.diffusion_model) else None
+        self.projected = tuple(name for name in image.tokens if name in ENCODED) if projectors_of(base.diffusion_model) else ()
 
     def with_image(self, inputs: dict) -> dict:
         """The inputs of the network with the image in them changed; a new dict."""
-        out, places = dict(inputs), {"c_concat": self.image.layouts}
-        places |= {name: (layout,) for name, layout in self.image.tensors.items()}
-        for name, layouts in places.items():
-            if out.get(name) is not None:
-                out[name] = self._in_layout(out[name], layouts)
+        out = dict(inputs)
+        for name, place in {} if self.mixed_by_network(inputs) else self.image.places.items():
+            if (held := inner(out, name)) is not None and place.of_image:
+                out = with_inner(out, name, self._in_layout(held, place.layouts))
         for name in self.image.tokens if self.change.tokens else ():
-            if out.get(name) is not None and name != self.projected:
+            if out.get(name) is not None and name not in self.projected:
                 out[name] = self._where(_not_empty(out[name]), out[name], self.change.tokens, (0,))
         return out
 
+    def mixed_by_network(self, inputs: dict) -> bool:
+        """Whether the network is to mix the noise into its image by itself, being told how much."""
+        told = self.change.mixed and self.change.level is not None
+        return told and self.image.mixes is not None and any(inner(inputs, name) is not None for name in self.image.places)
+
     def change_of_projected(self, inputs: dict) -> Callable | None:
-        """What happens to the tokens that the network's projector makes of the image encoder's; None where nothing does."""
-        seen = inputs.get(self.projected) if self.projected else None
+        """What happens to the tokens that the network's projectors make of the image encoder's; None where nothing does."""
+        seen = next((inputs[name] for name in self.projected if inputs.get(name) is not None), None)
         if self.change.tokens is None or seen is None:
             return None
         where = _not_empty(seen)  # [rows, or rows x frames, 1, 1]
         return lambda tokens: self._where(where[:: len(where) // len(tokens)], tokens, self.change.tokens, (0,))
 
     def _in_layout(self, tensor, layouts):
-        """The image channels of [rows, channels, (frames,) h, w] changed, where the image is given."""
+        """The image channels of [rows, channels, (frames,) h, w] changed, where the image is given; of a list, in its single pictures."""
+        if isinstance(tensor, list):
+            return [self._in_layout(one, layouts) if one.shape[-3] == 1 else one for one in tensor]
         dim = -3 if tensor.ndim == 4 else -4
         parts = layout_parts(layouts, tensor.shape[dim], self.latent_channels)
         if "image" not in parts:
@@ -155,17 +164,32 @@ class ModelCall:
             return (torch.arange(x.shape[2], device=x.device) == 0).view(1, 1, -1, 1, 1)
         if self.image.kept == "denoise_mask":
             return (told < SOME).to(x.device)
-        parts = layout_parts(self.image.layouts, told.shape[1], self.latent_channels)
-        return (told.narrow(1, *parts["mask"]) > 1 - SOME).to(x.device) if "mask" in parts else None
+        parts = layout_parts(self.image.places[self.image.kept].layouts, told.shape[1], self.latent_channels)
+        return (told.narrow(1, *parts["mask"]).amin(1, keepdim=True) > 1 - SOME).to(x.device) if "mask" in parts else None
 
     def with_level(self, inputs: dict) -> dict:
         """The inputs with the level written where the family reads it."""
+        if self.mixed_by_network(inputs):
+            return with_inner(inputs, self.image.mixes, 1 - self.change.level)
         y = inputs.get("y")
         if self.change.level is None or self.image.level is None or y is None:
             return inputs
         first, last = self.image.level
         embedded = self.base.embedder(torch.tensor([self.change.level])).to(y).expand(y.shape[0], -1)  # [rows, last - first]
         return {**inputs, "y": torch.cat([y[:, :first], embedded, y[:, last:]], 1)}
+
+
+def inner(inputs: dict, name: str) -> Any:
+    """An input of the network, or "input.key" of one that is a dict; None where it is not there."""
+    name, _, key = name.partition(".")
+    held = inputs.get(name)
+    return held if not key or held is None else held.get(key)
+
+
+def with_inner(inputs: dict, name: str, value: Any) -> dict:
+    """A copy of the inputs with another `inner` in it."""
+    name, _, key = name.partition(".")
+    return {**inputs, name: {**inputs[name], key: value} if key else value}
 
 
 def layout_parts(layouts: tuple, width: int, latent_channels: int) -> dict:
@@ -187,6 +211,14 @@ def _not_empty(tokens):
     return tokens.abs().amax((-2, -1), keepdim=True) > 0
 
 
+def _holds(value):
+    """Whether an entry of a conditioning holds latents that are not all zero."""
+    if torch.is_tensor(value):
+        return bool(value.any())
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds(part) for part in parts)
+
+
 def patched(model: Model, key: str, condition: ConditionPatcher) -> Model:
     """A clone of the MODEL with one more ConditionPatcher on it."""
     out = cloned(model)
@@ -199,17 +231,12 @@ def sources(family: Family, conditioning: Conditioning) -> list[str]:
 
     Frames that a mask keeps are in the LATENT, which a conditioning does not show.
     """
-    settings = [entry[1] for entry in conditioning]
-    has = lambda key: any((torch.is_tensor(s.get(key)) and s[key].any()) or isinstance(s.get(key), list) for s in settings)
-    image, found = family.image, []
-    if image.layouts and has("concat_latent_image") and image.kept != "c_concat":
-        found.append("the image latents beside the noisy ones")
+    settings, image, found = [entry[1] for entry in conditioning], family.image, []
+    for place in image.places.values():
+        if place.of_image and not image.in_model and any(_holds(s.get(name)) for s in settings for name in place.settings):
+            found.append(place.words)
     if image.in_model:
         found.append("the image latents that the model brings along")
-    if "vace_context" in image.tensors and has("vace_frames"):
-        found.append("the given frames of VACE")
-    if "ref_latent" in image.tensors and has("ref_latent"):
-        found.append("the reference latent")
     if image.kept and (image.kept != "guiding_frame_index" or any("guiding_frame_index" in s for s in settings)):
         found.append(KEPT)
     return found

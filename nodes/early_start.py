@@ -12,7 +12,7 @@ from .families import Family
 from .host.latents import free_of, packed, unpacked
 from .host.models import cloned, model_family
 from .host.notes import say
-from .host.sampling import Sampling
+from .host.sampling import Sampling, begins_with_its_noise
 from .host.schedule import ANEW, AUTO, FROM_DIAL, HAND_OVER, START_AS, TRAILING, check_meant, start_sigma
 from .host.types import Executor, Model, NodeIdLike, Sampler
 from .moments import MomentsType, default_moments, idle_moments
@@ -20,6 +20,7 @@ from .schedule import start_inputs, start_note
 
 WRAPPER = "cil_early_start"
 LAYOUTS = [AUTO, ANEW, HAND_OVER, TRAILING]
+NOT_ITS_SAMPLER = "the host scales the noise of this sampler in a way that does not fit CogVideoX: take VOIDSampler with SamplerCustom or SamplerCustomAdvanced"
 OUTER_SAMPLE = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
 
 
@@ -41,7 +42,7 @@ class EarlyStart:
         shapes = kwargs.get("latent_shapes")
         parts = unpacked(latent_image, shapes)
         masks = masks_for(parts, noise, denoise_mask, shapes)
-        reason = reason_to_stay_out(sampling, start, noise, parts, sigmas, masks, denoise_mask is not None)
+        reason = reason_to_stay_out(sampling, start, noise, parts, sigmas, masks, denoise_mask is not None, sampler)
         if reason:
             say(self.node_id, f"left alone: {reason}")
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -50,8 +51,11 @@ class EarlyStart:
         if self.analytic_init:
             moments, source = (self.moments, "") if self.moments else default_moments(family, parts[0].shape[1])
         first = starts(model, sampling, float(sigmas[0]), moments, parts, masks=masks)
-        latent_image = packed([part.latent for part in first])
-        noise = packed([eps * part.noise_gain for eps, part in zip(unpacked(noise, shapes), first)])
+        if begins_with_its_noise(sampler):
+            noise = packed([part.first_x(eps) for eps, part in zip(unpacked(noise, shapes), first)])
+        else:
+            latent_image = packed([part.latent for part in first])
+            noise = packed([eps * part.noise_gain for eps, part in zip(unpacked(noise, shapes), first)])
         say(self.node_id, "\n".join(filter(None, [note, *self.from_what(parts, masks, denoise_mask, source)])))
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
@@ -105,13 +109,22 @@ def masks_for(parts: list[torch.Tensor], noise: torch.Tensor, denoise_mask: torc
 
 
 def reason_to_stay_out(
-    sampling: Sampling, start: float, noise: torch.Tensor, parts: list[torch.Tensor], sigmas: torch.Tensor, masks: list[torch.Tensor] | None, masked: bool
+    sampling: Sampling,
+    start: float,
+    noise: torch.Tensor,
+    parts: list[torch.Tensor],
+    sigmas: torch.Tensor,
+    masks: list[torch.Tensor] | None,
+    masked: bool,
+    sampler: Sampler,
 ) -> str | None:
     """Why this run must not be touched, in words for the artist; None if it may. masks: of `masks_for`."""
     if parts[0].ndim not in (4, 5):
         return "this latent is not a video"
     if not sampling.starts_from_noise:
         return "this model samples from a picture, not from noise"
+    if sampling.unscaled != begins_with_its_noise(sampler):
+        return NOT_ITS_SAMPLER if sampling.unscaled else "this sampler is made for CogVideoX, whose x it does not scale, and this is another model"
     if not noise.any():
         return "the sampler's noise is switched off: it goes on from what the latent holds"
     if float(sigmas[-1]) > 0 and start <= float(sigmas[-1]):

@@ -15,12 +15,31 @@ from .host.types import BaseModel
 
 
 @dataclass(frozen=True)
+class Place:
+    """One input of a network that holds latents of the conditional image.
+
+    layouts: what it may be made of, channel by channel (see `channels`); the first of the right width counts.
+    settings: the entries of a conditioning that it is made of.
+    words: how a note names it.
+    """
+
+    layouts: tuple = ("image",)
+    settings: tuple = ("concat_latent_image",)
+    words: str = "the image latents beside the noisy ones"
+
+    @property
+    def of_image(self) -> bool:
+        """Whether any of it is the image, and not a mask alone."""
+        return any("image" in layout for layout in self.layouts)
+
+
+@dataclass(frozen=True)
 class ImageInput:
     """How the conditional image reaches a family's network; `condition.py` finds it by this.
 
-    layouts: what c_concat may be made of, channel by channel (see `channels`); the first
-        layout of the right width counts.
-    tensors: further inputs of the network that hold image latents: {name: layout}.
+    places: {input of the network: Place}. An input is a tensor or a list of them, each in one of the
+        layouts; of a list only the single pictures are the image, a clip among them is there to be
+        followed. "input.key" is what a dict among the inputs holds.
     kept: the image stands in x itself, in frames that sampling keeps. Where they are told:
         "denoise_mask" (that input), "c_concat" (its mask), "guiding_frame_index" (the first
         frame, when that input is there).
@@ -29,17 +48,23 @@ class ImageInput:
         an image encoder's, many networks make tokens of their own first (host/tokens.py).
     std: standard deviation of the latents that carry the image: the unit of gentle presets.
     level: the columns of the input `y` that embed the level of noise on the image, or None.
+    mixes: an input by which the network itself mixes noise into its image and knows it: the image's share, 1 - level; or None.
     in_model: the MODEL brings the image along, so a conditioning does not show it.
     """
 
-    layouts: tuple = ()
-    tensors: dict = field(default_factory=dict)
+    places: dict = field(default_factory=dict)
     kept: str | None = None
     repeated: bool = False
     tokens: tuple = ()
     std: float = 1.0
     level: tuple | None = None
+    mixes: str | None = None
     in_model: bool = False
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether the network has an input for the level of noise on its image."""
+        return self.level is not None or self.mixes is not None
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,7 @@ class Family:
     foreign: names that another pack gives it: a configuration's class, a motion module's format.
     experts: whether one model may sample the first steps and another the rest; each was trained
         for its side of one noise level, so an early start must not move the hand-over.
+    but: names of classes that derive from those and are no video model.
     """
 
     key: str
@@ -72,6 +98,7 @@ class Family:
     beta_m: float | None = None
     foreign: tuple = ()
     experts: bool = False
+    but: tuple = ()
 
 
 def channels(layout: str, width: int, latent_channels: int) -> dict | None:
@@ -94,26 +121,52 @@ NEUTRAL = (1.0, "fraction")
 NO_EVIDENCE = "vendor: nobody has measured an early start for {}: the start is left alone"
 DYNAMICRAFTER_EVIDENCE = "paper: M = 0.96 T, the paper's setting for DynamiCrafter (its image benchmark: 0.92 T)"
 
-SVD = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
-SV3D = ImageInput(layouts=("image",), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
-DYNAMICRAFTER = ImageInput(layouts=("image",), repeated=True, tokens=("clip_fea",))
+
+def beside(*layouts: str) -> dict:
+    """The image among the channels beside the noisy latents."""
+    return {"c_concat": Place(layouts)}
+
+
+SVD = ImageInput(beside("image"), repeated=True, tokens=("c_crossattn",), std=4.9, level=(512, 768))
+SV3D = ImageInput(beside("image"), repeated=True, tokens=("c_crossattn",), std=4.9, level=(0, 256))
+DYNAMICRAFTER = ImageInput(beside("image"), repeated=True, tokens=("clip_fea",))
 VIDEOCRAFTER1 = ImageInput(tokens=("clip_fea",))
-NATIVE_DYNAMICRAFTER = ImageInput(tensors={"cc_concat": "image"}, repeated=True, tokens=("img_emb",), in_model=True)
-PIA = ImageInput(layouts=("control1 image",), repeated=True, in_model=True)  # how alike each frame is to be, then the image
+NATIVE_DYNAMICRAFTER = ImageInput({"cc_concat": Place()}, repeated=True, tokens=("img_emb",), in_model=True)
+PIA = ImageInput(beside("control1 image"), repeated=True, in_model=True)  # how alike each frame is to be, then the image
 # I2V, FLF2V and Fun inpaint; Fun control of Wan 2.2; of Wan 2.1; cameras of Wan 2.1
-WAN_LAYOUTS = ("mask4 image", "control mask4 image", "control image", "image")
-WAN = ImageInput(layouts=WAN_LAYOUTS, tokens=("clip_fea",))
-WAN_VACE = ImageInput(layouts=WAN_LAYOUTS, tensors={"vace_context": "image control hole64"}, tokens=("clip_fea",))
-WAN22_5B = ImageInput(layouts=WAN_LAYOUTS, kept="denoise_mask")
-HUNYUAN = ImageInput(layouts=("image mask1", "image"), tensors={"ref_latent": "image"}, kept="guiding_frame_index")
-HUNYUAN15 = ImageInput(layouts=("image mask1",), tokens=("clip_fea",))
-COSMOS = ImageInput(layouts=("mask1",), kept="c_concat")
-KEPT_FRAMES = ImageInput(layouts=("mask1",), kept="denoise_mask")
+WAN_BESIDE = beside("mask4 image", "control mask4 image", "control image", "image")
+WAN_PLACES = {
+    **WAN_BESIDE,
+    "reference_latent": Place(("image",), ("reference_latents",), "the reference picture"),  # Fun
+    "time_dim_concat": Place(("image",), ("time_dim_concat",), "the reference pictures behind the video"),  # Phantom
+    "context_latents": Place(("image",), ("context_latents",), "the reference pictures in the context"),  # Bernini
+}
+WAN = ImageInput(WAN_PLACES, tokens=("clip_fea",))
+WAN_VACE = ImageInput({**WAN_PLACES, "vace_context": Place(("image control hole64",), ("vace_frames",), "the given frames of VACE")}, tokens=("clip_fea",))
+WAN22_5B = ImageInput(WAN_BESIDE, kept="denoise_mask")
+# the picture is a frame of its own in x's channels there, before or behind the video
+WAN_S2V = ImageInput({"reference_latent": WAN_PLACES["reference_latent"]})
+WAN_HUMO = ImageInput({"reference_latent": Place(("control mask4 image", "image"), ("reference_latents",), "the reference picture")})  # 17B, 1.7B
+WAN_SCAIL = ImageInput({"reference_latent": Place(("image mask4",), ("reference_latents",), "the reference pictures")}, tokens=("clip_fea",))
+WAN_SCAIL2 = ImageInput({**WAN_SCAIL.places, "c_concat": Place(("mask4",), ())}, kept="c_concat", tokens=("clip_fea",))
+WAN_ANIMATE = ImageInput(WAN_BESIDE, tokens=("clip_fea",))
+WAN_ANIMATE2 = ImageInput(WAN_BESIDE, tokens=("clip_fea", "clip_fea_pose"))  # both through one projection
+WAN_DANCER = ImageInput(WAN_BESIDE, tokens=("clip_fea", "clip_fea_ref"))
+HUNYUAN = ImageInput({**beside("image mask1", "image"), "ref_latent": Place(("image",), ("ref_latent",), "the reference latent")}, kept="guiding_frame_index")
+HUNYUAN15 = ImageInput(beside("image mask1"), tokens=("clip_fea",))
+COSMOS = ImageInput({"c_concat": Place(("mask1",), ())}, kept="c_concat")
+KEPT_FRAMES = ImageInput(kept="denoise_mask")
+COGVIDEOX = ImageInput(beside("image", "control image"))  # I2V; inpainting: its mask as a picture, then what is given of the video
+KANDINSKY5 = ImageInput({"time_dim_replace": Place(("image",), ("time_dim_replace",), "the start frames that the network puts into the video")})
+MINIMAX_H3 = ImageInput(
+    {"minimax_payload.cond_video_latents": Place(("image24",), ("minimax_keyframes", "minimax_refs"), "the keyframes and reference pictures")},
+    mixes="minimax_payload.visual_cond_noise_aug",
+)
 
 
-def unmeasured(key: str, classes: tuple, space: str, image: ImageInput = ImageInput(), experts: bool = False) -> Family:
+def unmeasured(key: str, classes: tuple, space: str, image: ImageInput = ImageInput(), *, experts: bool = False, but: tuple = ()) -> Family:
     """A family that is understood, but for which there is no evidence of where to start."""
-    return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image, experts=experts)
+    return Family(key, classes, space, None, 1.0, NEUTRAL, NO_EVIDENCE.format(key), image, experts=experts, but=but)
 
 
 FAMILIES = (
@@ -149,7 +202,14 @@ FAMILIES = (
     Family("PIA", (), "sd", "sd.safetensors", 0.808, NEUTRAL, NO_EVIDENCE.format("PIA"), PIA, foreign=("PIA",)),
     unmeasured("Wan VACE", ("WAN21_Vace",), "wan21", WAN_VACE, experts=True),
     unmeasured("Wan 2.2 5B", ("WAN22",), "wan22", WAN22_5B),
-    unmeasured("Wan", ("WAN21",), "wan21", WAN, experts=True),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras
+    unmeasured("Wan S2V", ("WAN22_S2V",), "wan21", WAN_S2V),
+    unmeasured("HuMo", ("WAN21_HuMo",), "wan21", WAN_HUMO),
+    unmeasured("SCAIL-2", ("WAN21_SCAIL2",), "wan21", WAN_SCAIL2),
+    unmeasured("SCAIL", ("WAN21_SCAIL",), "wan21", WAN_SCAIL),
+    unmeasured("Wan Animate", ("WAN22_Animate",), "wan21", WAN_ANIMATE),
+    unmeasured("Wan Animate 2", ("WAN_Animate2",), "wan21", WAN_ANIMATE2),
+    unmeasured("WanDancer", ("WAN22_WanDancer",), "wan21", WAN_DANCER),
+    unmeasured("Wan", ("WAN21",), "wan21", WAN, experts=True),  # 2.1 and 2.2 14B: I2V, FLF2V, Fun, cameras, Phantom, Bernini
     unmeasured("HunyuanVideo 1.5 upscaler", ("HunyuanVideo15_SR_Distilled",), "hunyuan15"),
     unmeasured("HunyuanVideo 1.5", ("HunyuanVideo15",), "hunyuan15", HUNYUAN15),
     unmeasured("HunyuanVideo", ("HunyuanVideo",), "hunyuan", HUNYUAN),  # I2V concat and replace, SkyReels
@@ -158,6 +218,9 @@ FAMILIES = (
     unmeasured("Cosmos", ("CosmosVideo",), "cosmos", COSMOS),
     unmeasured("Cosmos Predict2", ("CosmosPredict2",), "wan21", KEPT_FRAMES),
     unmeasured("Mochi", ("GenmoMochi",), "mochi"),
+    unmeasured("CogVideoX", ("CogVideoX",), "cogvideox", COGVIDEOX),  # the 5B of 1.0 and 1.5, VOID
+    unmeasured("Kandinsky 5", ("Kandinsky5",), "hunyuan", KANDINSKY5, but=("Kandinsky5Image",)),
+    unmeasured("MiniMax H3", ("MiniMaxH3",), "minimax_h3", MINIMAX_H3),  # video and sound in one latent
 )
 
 # Latent formats of the host that no file is packaged for. Those that the host normalises
@@ -172,12 +235,14 @@ SPACES = {
     "HunyuanVideo15": "hunyuan15",
     "Mochi": "mochi",
     "Cosmos1CV8x8x8": "cosmos",
+    "CogVideoX1_5": "cogvideox",
+    "MiniMaxH3AV": "minimax_h3",
 }
 
 # Spaces whose first latent is of its own kind: it holds one picture, every later one several, so a
 # still clip is not one latent repeated. Read from the host's encoders, which treat the first picture
 # apart or pad it with zeros; those of SD, Hunyuan, LTXV and Mochi repeat it, and all latents are alike.
-FIRST_APART = {"wan21", "wan22", "hunyuan15", "cosmos"}
+FIRST_APART = {"wan21", "wan22", "hunyuan15", "cosmos", "minimax_h3"}
 
 
 def generic(latent_format: object) -> Family:
@@ -192,6 +257,7 @@ def family_of(model: BaseModel, motion: Iterable = ()) -> Family:
     names = {cls.__name__ for cls in type(model).__mro__}
     foreign = {type(model.model_config).__name__, *motion}
     for family in FAMILIES:
-        if family.key == key or (key is None and (names & set(family.classes) or foreign & set(family.foreign))):
+        mine = names & set(family.classes) and not names & set(family.but)
+        if family.key == key or (key is None and (mine or foreign & set(family.foreign))):
             return family
     return generic(model.latent_format)

@@ -75,7 +75,8 @@ class Noised:
         def change(purpose, y, shared):
             return mixed(y, level, self.eps(purpose, y, shared, sigma))
 
-        return ConditionChange(partial(change, "image"), partial(change, "tokens") if self.tokens else None, level if self.tell else None)
+        tokens, told = partial(change, "tokens") if self.tokens else None, level if self.tell else None
+        return ConditionChange(partial(change, "image"), tokens, told, mixed=mixed is mix_noise)
 
     def level(self, sigma: float, time: float) -> float:
         """beta_s at one step."""
@@ -177,7 +178,7 @@ class TimeNoiseCondition(io.ComfyNode):
                 io.Boolean.Input(
                     "tell_model",
                     default=True,
-                    tooltip="On: a model that can be told how noisy its image is (SVD's augmentation level) is told. Off: the augmentation level of the conditioning stays.",
+                    tooltip="On: a model that can be told how noisy its image is (SVD's augmentation level) is told. MiniMax H3, which mixes noise into its image by itself, is told the level of mode mix and mixes it. Off: what the conditioning says stays.",
                 ),
                 io.Combo.Input(
                     "time",
@@ -244,8 +245,12 @@ def described(family: Family, positive: Conditioning, mode: str, noise: TimeNois
     lines = [f"{family.key}, {mode}: level {noise.beta_m:g} on {' and '.join(found) or 'the image tokens'}"]
     if image_tokens and not family.image.tokens:
         lines.append("image_tokens does nothing: this model has none")
-    if tell_model and family.image.level is None:
+    if tell_model and not family.image.can_be_told:
         lines.append("tell_model does nothing: this model has no input for the level")
+    elif tell_model and family.image.mixes and mode in (MIX, FIXED_MIX):
+        lines.append("the model mixes the noise in by itself, being told the level; its noise is drawn from the sampler's seed")
+    elif tell_model and family.image.mixes:
+        lines.append(f"tell_model does nothing: this model knows mixed noise only, of mode '{MIX}' or the preset '{H3}'")
     return "\n".join(lines)
 
 

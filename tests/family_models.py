@@ -5,6 +5,7 @@ sizes are small, and the VAE is a fixed random map of block means.
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,13 +63,16 @@ def randomise(module, seed=0):
 
 def model(name):
     """-> MODEL."""
-    tiny = TINY[name]
+    tiny = (TINY | SOUND)[name]
     kind = type(tiny.config.__name__, (tiny.config,), {"unet_config": {}, "clip_vision_prefix": None})
     config = kind({**tiny.unet})
     config.set_inference_dtype(torch.float32, None)
     torch.manual_seed(0)
     base = config.get_model({}).eval()
     randomise(base.diffusion_model)
+    for buffer in base.diffusion_model.buffers():  # H3's inverse frequencies, which a checkpoint brings
+        if name in SOUND and buffer.is_floating_point():
+            buffer.copy_(torch.linspace(1.0, 0.1, buffer.numel()).view(buffer.shape))
     return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -78,7 +82,7 @@ def picture(frames=1, size=64, seed=3):
 
 def conditioning(name, image=None):
     """-> (positive, negative, LATENT) by the host's own node for this model."""
-    tiny = TINY[name]
+    tiny = (TINY | SOUND)[name]
     text = lambda seed: [[torch.randn(1, 5, tiny.text["width"], generator=torch.Generator().manual_seed(seed)), dict(tiny.text.get("more", {}))]]
     return tiny.make(text(1), text(2), picture() if image is None else image)
 
@@ -209,10 +213,141 @@ def _predict2(positive, negative, image):
     return positive, negative, latent
 
 
+def _of(module, name):
+    """A node class of the host by name, asked for when it is used: older hosts have not all of them."""
+    return getattr(importlib.import_module(f"comfy_extras.{module}"), name)
+
+
+def _fun_reference(positive, negative, image):
+    return wan.Wan22FunControlToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, control_video=picture(13, seed=6), ref_image=image, **SIZE
+    ).args
+
+
+def _phantom(positive, negative, image):
+    positive, negative, _, latent = wan.WanPhantomSubjectToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, images=image, **SIZE).args
+    return positive, negative, latent
+
+
+def _bernini(positive, negative, image):
+    """A video to edit and one reference picture: of the two streams in the context the second is the image."""
+    node = _of("nodes_bernini", "BerniniConditioning")
+    return node.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, source_video=picture(13, seed=6), reference_images={"reference_image_0": image}, **SIZE
+    ).args
+
+
+def _s2v(positive, negative, image):
+    return wan.WanSoundImageToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, ref_image=image, **SIZE).args
+
+
+def _humo(positive, negative, image):
+    """With sound: the silence that the host's node fills in does not fit its network's frames."""
+    generator = torch.Generator().manual_seed(10)
+    heard = {"encoded_audio_all_layers": [torch.randn(1, 40, 1280, generator=generator) for _ in range(33)], "audio_samples": 20 * 640}
+    return wan.WanHuMoImageToVideo.execute(positive, negative, WAN21_VAE, length=13, batch_size=1, ref_image=image, audio_encoder_output=heard, **SIZE).args
+
+
+def _scail(references=1, continued=False):
+    def make(positive, negative, image):
+        node, pictures = _of("nodes_scail", "WanSCAILToVideo"), torch.cat([image, *(picture(seed=9 + i) for i in range(references - 1))])
+        given = {"previous_frames": pictures.repeat(5, 1, 1, 1)} if continued else {"reference_image": pictures}
+        given |= {} if continued else {"clip_vision_output": clip_output()}
+        return node.execute(
+            positive, negative, WAN21_VAE, length=13, batch_size=1, pose_strength=1.0, pose_start=0.0, pose_end=1.0, video_frame_offset=0,
+            previous_frame_count=5, pose_video=picture(13, seed=6), **given, **SIZE,
+        ).args[:3]  # fmt: skip
+
+    return make
+
+
+def _animate(positive, negative, image):
+    return wan.WanAnimateToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, continue_motion_max_frames=5, video_frame_offset=0, reference_image=image,
+        clip_vision_output=clip_output(), **SIZE,
+    ).args[:3]  # fmt: skip
+
+
+def _animate2(positive, negative, image):
+    return wan.WanAnimate2ToVideo.execute(
+        positive, negative, WAN21_VAE, length=13, batch_size=1, video_frame_offset=0, reference_image=image, pose_video=picture(13, seed=6),
+        clip_vision_output=clip_output(), **SIZE,
+    ).args[:3]  # fmt: skip
+
+
+def _wandancer(positive, negative, image):
+    node = _of("nodes_wandancer", "WanDancerVideo")
+    return node.execute(
+        positive, negative, WAN21_VAE, length=13, start_image=image, clip_vision_output=clip_output(), clip_vision_output_ref=clip_output(), **SIZE
+    ).args
+
+
+def _cogvideox(positive, negative, image):
+    """The host has no node of its own for this one: the picture is encoded alone, and concat_cond fills the other frames with zeros."""
+    encoded = FakeVAE(16, 8, 4).encode(image)
+    told = [[text, {**more, "concat_latent_image": encoded}] for text, more in (*positive, *negative)]
+    return told[:1], told[1:], {"samples": torch.zeros(1, 16, 4, 8, 8)}
+
+
+def _cogvideox_inpaint(positive, negative, image):
+    node, mask = _of("nodes_void", "VOIDInpaintConditioning"), torch.zeros(13, 64, 64)
+    mask[:, 16:40, 16:40] = 1
+    return node.execute(positive, negative, FakeVAE(16, 8, 4), torch.cat([image, picture(12, seed=6)]), mask, 64, 64, 13, 1).args
+
+
+def _kandinsky5(positive, negative, image):
+    node = _of("nodes_kandinsky5", "Kandinsky5ImageToVideo")
+    return node.execute(positive, negative, FakeVAE(16, 8, 4), length=13, batch_size=1, start_image=image, **SIZE).args[:3]
+
+
+def _with_sound(video, sound):
+    """Two LATENTs as one, by the host's own node."""
+    return _of("nodes_lt", "LTXVConcatAVLatent").execute(video, sound).args[0]
+
+
+def _ltx2(positive, negative, image):
+    positive, negative, video = _ltxv(1.0)(positive, negative, image)
+    return positive, negative, _with_sound(video, {"samples": torch.zeros(1, 8, 20, 16)})
+
+
+class ReadsNothing:
+    """A CLIP whose answer to any text and pictures is a fixed conditioning."""
+
+    def __init__(self, conditioning):
+        self.conditioning = conditioning
+
+    def tokenize(self, text, **kwargs):
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens):
+        return self.conditioning
+
+
+def _h3(positive, negative, image):
+    """A first and a last frame; the negative is a text alone."""
+    node, vae = _of("nodes_minimax_h3", "MiniMaxH3ImageToVideo"), FakeVAE(24, 16, 4)
+    told, latent = node.execute(ReadsNothing(positive), vae, "", 64, 64, 22, image, picture(seed=4)).args
+    return told, negative, latent
+
+
 def _mochi(positive, negative, image):
     return positive, negative, {"samples": torch.zeros(1, 12, 3, 8, 8)}
 
 
+def config(name):
+    """The host's class in supported_models; None where this host has none of that name."""
+    return getattr(supported, name, None)
+
+
+def has(module):
+    """Whether this host has a module of nodes."""
+    return importlib.util.find_spec(f"comfy_extras.{module}") is not None
+
+
+COGVIDEOX = {
+    "image_model": "cogvideox", "num_attention_heads": 2, "attention_head_dim": 16, "time_embed_dim": 16, "text_embed_dim": 8, "num_layers": 1,
+    "sample_width": 8, "sample_height": 8, "sample_frames": 13, "max_text_seq_length": 5, "use_rotary_positional_embeddings": True,
+}  # fmt: skip
 TEXT8 = {"width": 8}
 POOLED = {"width": 8, "more": {"pooled_output": torch.zeros(1, 16)}}
 WITH_MASK = {"width": 8, "more": {"attention_mask": torch.ones(1, 5, dtype=torch.int64)}}
@@ -247,5 +382,41 @@ TINY = {
         {"depth": 1, "patch_size": 2, "num_heads": 2, "hidden_size_x": 24, "hidden_size_y": 24, "mlp_ratio_x": 512.0, "mlp_ratio_y": 2.0, "learn_sigma": False, "in_channels": 12, "qk_norm": True, "qkv_bias": False, "out_bias": True, "attn_drop": 0.0, "patch_embed_bias": True, "posenc_preserve_area": True, "timestep_mlp_bias": True, "attend_to_padding": False, "timestep_scale": 1000.0, "use_t5": True, "t5_feat_dim": 16, "t5_token_length": 5, "rope_theta": 10000.0},
         {"width": 16, "more": {"attention_mask": torch.ones(1, 5, dtype=torch.int64)}}, _mochi, "Mochi",
     ),
+    "Wan 2.2 Fun reference": Tiny(supported.WAN21_I2V, {**WAN, "in_dim": 52, "model_type": "t2v", "in_dim_ref_conv": 16}, TEXT8, _fun_reference, "Wan"),
+    "Phantom": Tiny(supported.WAN21_T2V, {**WAN, "in_dim": 16, "model_type": "t2v"}, TEXT8, _phantom, "Wan"),
+    "Bernini": Tiny(supported.WAN21_T2V if has("nodes_bernini") else None, {**WAN, "in_dim": 16, "model_type": "t2v"}, TEXT8, _bernini, "Wan"),
+    "Wan S2V": Tiny(config("WAN22_S2V"), {**WAN, "in_dim": 16, "model_type": "s2v", "audio_dim": 16, "audio_inject_layers": [0]}, TEXT8, _s2v, "Wan S2V"),
+    "HuMo 17B": Tiny(config("WAN21_HuMo"), {**WAN, "in_dim": 36, "model_type": "humo"}, TEXT8, _humo, "HuMo"),
+    "HuMo 1.7B": Tiny(config("WAN21_HuMo"), {**WAN, "in_dim": 16, "model_type": "humo"}, TEXT8, _humo, "HuMo"),
+    "SCAIL": Tiny(config("WAN21_SCAIL"), {**WAN, "in_dim": 20, "model_type": "scail"}, TEXT8, _scail(), "SCAIL"),
+    "SCAIL-2": Tiny(config("WAN21_SCAIL2"), {**WAN, "in_dim": 20, "model_type": "scail2"}, TEXT8, _scail(2), "SCAIL-2"),
+    "SCAIL-2 continued": Tiny(config("WAN21_SCAIL2"), {**WAN, "in_dim": 20, "model_type": "scail2"}, TEXT8, _scail(continued=True), "SCAIL-2"),
+    "Wan Animate": Tiny(config("WAN22_Animate"), {**WAN, "in_dim": 36, "model_type": "animate"}, TEXT8, _animate, "Wan Animate"),
+    "Wan Animate 2": Tiny(config("WAN_Animate2"), {**WAN, "in_dim": 36, "model_type": "animate2"}, TEXT8, _animate2, "Wan Animate 2"),
+    "WanDancer": Tiny(config("WAN22_WanDancer"), {**WAN, "in_dim": 36, "model_type": "wandancer", "audio_inject_layers": [0]}, TEXT8, _wandancer, "WanDancer"),
+    "CogVideoX I2V": Tiny(config("CogVideoX_I2V"), {**COGVIDEOX, "in_channels": 32}, TEXT8, _cogvideox, "CogVideoX"),
+    "CogVideoX inpaint": Tiny(config("CogVideoX_Inpaint"), {**COGVIDEOX, "in_channels": 48, "patch_size_t": 2}, TEXT8, _cogvideox_inpaint, "CogVideoX"),
+    "Kandinsky 5 I2V": Tiny(config("Kandinsky5"), {"image_model": "kandinsky5", "in_text_dim": 8, "in_text_dim2": 16, "time_dim": 16, "model_dim": 24, "ff_dim": 32, "visual_embed_dim": 132, "num_text_blocks": 1, "num_visual_blocks": 1, "axes_dims": (4, 4, 4)}, POOLED, _kandinsky5, "Kandinsky 5"),
 }  # fmt: skip
 TINY = {name: tiny for name, tiny in TINY.items() if tiny.config}  # those that this host has
+
+LTX2 = {
+    "image_model": "ltxav", "attention_head_dim": 12, "num_attention_heads": 2, "cross_attention_dim": 24, "audio_attention_head_dim": 12,
+    "audio_num_attention_heads": 2, "audio_cross_attention_dim": 24, "caption_channels": 24, "num_layers": 1, "connector_attention_head_dim": 12,
+    "connector_num_attention_heads": 2, "connector_num_layers": 1,
+}  # fmt: skip
+LTX23 = {**LTX2, "cross_attention_adaln": True, "apply_gated_attention": True, "caption_proj_before_connector": True, "caption_projection_first_linear": False}
+LTX25 = {**LTX23, "use_keyframes_abs_pos_embedding": True, "ff_bias": False, "audio_ff_bias": False}
+H3 = {
+    "image_model": "minimax_h3", "hidden_size": 16, "num_layers": 1, "token_refiner_num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8,
+    "ffn_hidden_size": 16, "text_dim": 8, "timestep_input_dim": 8, "time_embed_hidden_size": 8, "time_embed_dim": 8, "rope_inv_freq_len": 1,
+}  # fmt: skip
+AV_TEXT = {"width": 48, "more": {"attention_mask": torch.ones(1, 5, dtype=torch.int64)}}
+# video and sound in one latent
+SOUND = {
+    "LTX-2": Tiny(config("LTXAV"), LTX2, AV_TEXT, _ltx2, "LTX-2"),
+    "LTX-2.3": Tiny(config("LTXAV"), LTX23, AV_TEXT, _ltx2, "LTX-2"),
+    "LTX-2.5": Tiny(config("LTXAV"), LTX25, AV_TEXT, _ltx2, "LTX-2"),
+    "MiniMax H3": Tiny(config("MiniMaxH3"), H3, TEXT8, _h3, "MiniMax H3"),
+}
+SOUND = {name: tiny for name, tiny in SOUND.items() if tiny.config}

@@ -1,5 +1,7 @@
 """What the network of a model is given while sampling, and where in it the image stands."""
 
+import comfy_extras.nodes_custom_sampler as custom
+import family_models
 import torch
 
 import nodes as host_nodes
@@ -29,8 +31,48 @@ PLACES = {
     "LTXV guide": ("x", slice(0, 128), [4]),
     "Cosmos": ("x", slice(0, 16), [0]),
     "Cosmos Predict2": ("x", slice(0, 16), [0]),
+    "Wan 2.2 Fun reference": ("reference_latent", slice(0, 16), [0]),
+    "Phantom": ("time_dim_concat", slice(0, 16), [0]),
+    "Bernini": ("context_latents.1", slice(0, 16), [0]),
+    "Wan S2V": ("reference_latent", slice(0, 16), [0]),
+    "HuMo 17B": ("reference_latent", slice(20, 36), [0]),
+    "HuMo 1.7B": ("reference_latent", slice(0, 16), [0]),
+    "SCAIL": ("reference_latent", slice(0, 16), [0]),
+    "SCAIL-2": ("reference_latent", slice(0, 16), [0, 1]),
+    "SCAIL-2 continued": ("x", slice(0, 16), [0, 1]),
+    "Wan Animate": ("x", slice(20, 36), [0]),
+    "Wan Animate 2": ("x", slice(20, 36), [0]),
+    "WanDancer": ("x", slice(20, 36), [0]),
+    "CogVideoX I2V": ("x", slice(16, 32), [0]),
+    "CogVideoX inpaint": ("x", slice(32, 48), [0, 1, 2, 3]),
+    "Kandinsky 5 I2V": ("time_dim_replace", slice(0, 16), [0]),
 }
+PLACES = {name: place for name, place in PLACES.items() if name in family_models.TINY}  # those that this host has
 NO_IMAGE = {"Mochi"}
+
+
+def tensors(inputs):
+    """Copies of all tensors among the inputs, also in lists and dicts: {"name", "name.0" or "name.key.0": tensor}."""
+    found = {}
+    for name, value in inputs.items():
+        if torch.is_tensor(value):
+            found[name] = value.clone()
+        elif isinstance(value, (dict, list)) and name != "transformer_options":
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            found |= {f"{name}.{k}": v for k, v in tensors({str(k): v for k, v in parts}).items()}
+    return found
+
+
+def own_sampler(model, positive, negative, latent, steps, seed=1, cfg=2.0, advanced=True):
+    """A run of a model that the host's ordinary samplers do not fit, by its own SAMPLER (CogVideoX: VOIDSampler)."""
+    import comfy_extras.nodes_void as void
+
+    sampler = void.VOIDSampler.execute().args[0]
+    sigmas = custom.BasicScheduler.execute(model, "simple", steps, 1.0).args[0]
+    if not advanced:
+        return custom.SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler, sigmas, latent).args[0]["samples"]
+    guider = custom.CFGGuider.execute(model, positive, negative, cfg).args[0]
+    return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(seed), guider, sampler, sigmas, latent).args[0]["samples"]
 
 
 class Seen:
@@ -40,7 +82,7 @@ class Seen:
         self.calls, self.rows, self.sigmas = [], [], []
 
         def note(network, args, kwargs):
-            self.calls.append({"x": args[0].clone(), **{k: v.clone() for k, v in kwargs.items() if torch.is_tensor(v)}})
+            self.calls.append(tensors({"x": args[0], **kwargs}))
             self.rows.append(list(kwargs["transformer_options"]["cond_or_uncond"]))
             self.sigmas.append(float(kwargs["transformer_options"]["sigmas"][0]))
 
@@ -55,7 +97,10 @@ class Seen:
 def sample(model, positive, negative, latent, steps=2, cfg=2.0):
     seen = Seen(model)
     try:
-        out = host_nodes.KSampler().sample(model, 1, steps, cfg, "euler", "simple", positive, negative, latent, 1.0)[0]["samples"]
+        if type(model.model).__name__ == "CogVideoX":
+            out = own_sampler(model, positive, negative, latent, steps, cfg=cfg)
+        else:
+            out = host_nodes.KSampler().sample(model, 1, steps, cfg, "euler", "simple", positive, negative, latent, 1.0)[0]["samples"]
     finally:
         seen.hook.remove()
     return out, seen

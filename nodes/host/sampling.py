@@ -20,6 +20,11 @@ from .truncated import can_be_truncated, truncated, whole_of
 from .types import Model, ModelSampling
 
 
+def begins_with_its_noise(sampler) -> bool:
+    """Whether a SAMPLER takes the NOISE for its first x, neither scaled by the host nor laid on a latent (the host's VOIDSampler)."""
+    return type(sampler).__name__ == "VOID_DDIM"
+
+
 class Sampling:
     """A host's `model_sampling`, read as a forward process with a time that runs over (0, 1].
 
@@ -47,6 +52,8 @@ class Sampling:
             return forward.FLOW if scale == 1 else forward.flow(scale)
         if isinstance(self.host, kinds.COSMOS_RFLOW):
             return forward.RFLOW
+        if self.unscaled:
+            return forward.VP_PLAIN
         if isinstance(self.host, kinds.EPS):  # v-prediction, EDM and x_0-prediction derive from it
             edm = isinstance(self.host, kinds.ModelSamplingContinuousEDM) and not isinstance(self.host, kinds.ModelSamplingContinuousV)
             return forward.VE if edm else forward.VP
@@ -56,6 +63,14 @@ class Sampling:
             sigma=lambda s: self._scaled(s, noise=1, latent=0),
             scale=lambda s: 1.0,
         )
+
+    @property
+    def unscaled(self) -> bool:
+        """Whether the network is given the sampler's x as it is though the process preserves variance (CogVideoX, of newer hosts).
+
+        The host's `noise_scaling` does not fit such a model, so its ordinary samplers cannot sample it.
+        """
+        return isinstance(self.host, getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ()))
 
     def _rescale(self, sigma):
         """The dynamic rescale's s at a sigma, a number or a tensor."""
@@ -93,6 +108,11 @@ class Sampling:
             raise ValueError(
                 "this model samples from a picture, not from noise (its sampling adds none), so it has no noise level to start at: take this node out"
             )
+
+    def check_ordinary_samplers(self):
+        """Raise ValueError for a model that the host's ordinary samplers do not fit."""
+        if self.unscaled:
+            raise ValueError("the host's ordinary samplers do not fit CogVideoX: use Early Start with VOIDSampler and SamplerCustom or SamplerCustomAdvanced")
 
     def naive_noise_gain(self, sigma: float) -> float:
         """What unit noise is multiplied by for the paper's naive start; the ordinary start is the host's own, 1."""

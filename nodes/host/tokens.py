@@ -49,7 +49,8 @@ def _wan(net, x, inputs):
     frames += 0 if more is None else _grid(more, net.patch_size)[0]
     reference = getattr(net, "ref_conv", None) is not None and inputs.get("reference_latent") is not None
     first = size if reference else 0  # a reference's own tokens stand before the video's
-    return Keys(first, size, first + frames * size)
+    behind = sum(math.prod(_grid(one, net.patch_size)) for one in inputs.get("context_latents") or ())  # Bernini's
+    return Keys(first, size, first + frames * size + behind)
 
 
 def _hunyuan(net, x, inputs):
@@ -90,8 +91,13 @@ ORDERS = {
 
 # ---- an image encoder's tokens ---------------------------------------------------------
 
-ENCODED = "clip_fea"  # the input of a network that takes them
-PROJECTORS = ("image_proj_model", "img_emb", "vision_in")  # of LVDM, Wan, HunyuanVideo 1.5: what makes of them the tokens that attention sees
+ENCODED = ("clip_fea", "clip_fea_ref", "clip_fea_pose")  # the inputs of a network that take them
+PROJECTORS = (
+    "image_proj_model",
+    "img_emb",
+    "img_emb_refimage",
+    "vision_in",
+)  # of LVDM, Wan, WanDancer, HunyuanVideo 1.5: what makes of them the tokens that attention sees
 
 
 class Changed(torch.nn.Module):
@@ -105,25 +111,23 @@ class Changed(torch.nn.Module):
         return self.change(self.projector(*args, **kwargs))
 
 
-def projector_of(network: torch.nn.Module) -> str | None:
-    """The name of the network's projector; None where attention sees the encoder's tokens themselves."""
-    return next((name for name in PROJECTORS if isinstance(getattr(network, name, None), torch.nn.Module)), None)
+def projectors_of(network: torch.nn.Module) -> list[str]:
+    """The names of the network's projectors; none where attention sees the encoder's tokens themselves."""
+    return [name for name in PROJECTORS if isinstance(getattr(network, name, None), torch.nn.Module)]
 
 
 @contextmanager
 def changed_tokens(network: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor] | None) -> Iterator[None]:
-    """For the calls inside it, what the network's projector makes is changed; None changes nothing. Afterwards the network is as before."""
+    """For the calls inside it, what the network's projectors make is changed; None changes nothing. Afterwards the network is as before."""
     network = getattr(network, "_orig_mod", network)  # of a compiled one
-    name = None if change is None else projector_of(network)
-    if name is None:
-        yield
-        return
-    projector = getattr(network, name)
-    stand_in = Changed(projector, change)
-    if "torch._dynamo" in sys.modules:  # a compiled network would keep the first call's noise
-        vars(stand_in)["forward"] = torch.compiler.disable(stand_in.forward)
-    setattr(network, name, stand_in)
+    before = {} if change is None else {name: getattr(network, name) for name in projectors_of(network)}
     try:
+        for name, projector in before.items():
+            stand_in = Changed(projector, change)
+            if "torch._dynamo" in sys.modules:  # a compiled network would keep the first call's noise
+                vars(stand_in)["forward"] = torch.compiler.disable(stand_in.forward)
+            setattr(network, name, stand_in)
         yield
     finally:
-        setattr(network, name, projector)
+        for name, projector in before.items():
+            setattr(network, name, projector)

@@ -14,7 +14,7 @@ from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host import notes as host_notes
 from cil_pack.nodes.host.sampling import Sampling
-from cil_pack.nodes.host.tokens import projector_of
+from cil_pack.nodes.host.tokens import projectors_of
 from cil_pack.nodes.timenoise import (
     AS_SET,
     CLEAN,
@@ -114,6 +114,9 @@ def test_the_unconditional_branch(models, name):
         return
     if name in ("SVD", "SV3D u", "SV3D p", "Hunyuan I2V concat", "SkyReels I2V", "Hunyuan I2V replace"):
         assert torch.equal(plain.of(key, 1, p), seen.of(key, 1, s))
+    elif name.startswith("HuMo"):  # a blank picture, of which the network is told that it is given
+        noise = [cut(seen.of(key, i, s if i else cond), channels, frames) - cut(plain.of(key, i, p if i else 0), channels, frames) for i in (0, 1)]
+        assert torch.allclose(*noise, atol=1e-5) and noise[1].any()
     else:
         assert torch.equal(cut(seen.of(key, 1, s), channels, frames), cut(seen.of(key, 0, cond), channels, frames))
         assert not torch.equal(cut(seen.of(key, 1, s), channels, frames), cut(plain.of(key, 1, p), channels, frames))
@@ -192,7 +195,10 @@ def test_svds_image_token_is_noised_when_asked(models):
     assert torch.equal(seen.of("context", 1), plain.of("context", 1))  # the negative's token is zero: it stays
 
 
-@pytest.mark.parametrize("name", ["DynamiCrafter 512", "VideoCrafter1 512", "Wan 2.1 I2V", "Hunyuan 1.5 I2V"])
+PROJECTED = ["DynamiCrafter 512", "VideoCrafter1 512", "Wan 2.1 I2V", "Hunyuan 1.5 I2V", "SCAIL", "Wan Animate", "Wan Animate 2", "WanDancer"]
+
+
+@pytest.mark.parametrize("name", [name for name in PROJECTED if name in TINY or "Crafter" in name])
 def test_tokens_are_noised_behind_the_networks_own_projection(models, name):
     """One noise of their own, on what attention sees; the resampler, Wan's and Hunyuan's projection, is given the clean picture."""
     if name in TINY:
@@ -202,21 +208,22 @@ def test_tokens_are_noised_behind_the_networks_own_projection(models, name):
     out, _, _ = noised(model, positive, negative, tokens=True)
     images, _, _ = noised(model, positive, negative)  # the latents' noise alone, where the model has latents of it
     network, given, level = model.model.diffusion_model, [], [0.0]
-    resampler = getattr(network, projector_of(network))
+    projectors = {key: getattr(network, key) for key in projectors_of(network)}
 
     def by_hand(module, args, tokens):
         given.append(args[0].clone())
         return tokens + level[0] * torch.randn((1, *tokens.shape[1:]), generator=generator_for(SEED, "tokens"))
 
-    hook = resampler.register_forward_hook(by_hand)
+    hooks = [projector.register_forward_hook(by_hand) for projector in projectors.values()]
     try:
         result = sample(out, positive, negative, latent, steps=1)[0]
         clean = given[-1]
         level[0] = LEVEL
         expected = sample(images, positive, negative, latent, steps=1)[0]
     finally:
-        hook.remove()
-    assert torch.equal(clean, given[-1]) and getattr(network, projector_of(network)) is resampler
+        for hook in hooks:
+            hook.remove()
+    assert torch.equal(clean, given[-1]) and all(getattr(network, key) is projector for key, projector in projectors.items())
     assert torch.allclose(result, expected, atol=1e-5) and not torch.allclose(expected, sample(images, positive, negative, latent, steps=1)[0], atol=1e-5)
 
 
@@ -234,7 +241,10 @@ def test_svds_time_as_the_authors_take_it(models):
     assert levels == pytest.approx([TimeNoise(0.8).median(sampling.fraction(100.0)), TimeNoise(0.8).median(1 / 7)])
 
 
-@pytest.mark.parametrize("name", ["Wan 2.2 5B", "Hunyuan I2V replace", "LTXV", "LTXV guide", "Cosmos", "Cosmos Predict2"])
+KEPT = ("Wan 2.2 5B", "Hunyuan I2V replace", "LTXV", "LTXV guide", "Cosmos", "Cosmos Predict2", "SCAIL-2 continued")
+
+
+@pytest.mark.parametrize("name", [name for name in KEPT if name in PLACES])
 def test_a_kept_frame_is_noised_for_the_model_but_comes_out_exactly_kept(models, name):
     model, positive, negative, latent = models(name)
     out, _, _ = noised(model, positive, negative)
