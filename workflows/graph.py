@@ -5,9 +5,11 @@ its slots); `info` below is the host's /object_info.
 """
 
 import uuid
+from dataclasses import dataclass
 
 PACK = {"cnr_id": "i2v-motion", "ver": "0.1.0"}
 CORE = {"cnr_id": "comfy-core", "ver": "0.3.75"}
+INPUT, OUTPUT = -10, -20  # the ends of a blueprint, as the page numbers them
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 GAP = 60
 
@@ -20,6 +22,18 @@ class Node:
     def __getitem__(self, output):
         """An output by its name, as a source for another node's input."""
         return (self, output)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that a blueprint is given from outside: a socket or a widget of the one node that stands for it.
+
+    name: of the input. label: as the page shows it. value: what its widget holds at first.
+    """
+
+    name: str
+    label: str = ""
+    value: object = None
 
 
 class Graph:
@@ -47,6 +61,7 @@ class Graph:
 
     def api(self, info):
         def value(v):
+            v = v.value if isinstance(v, Given) else v
             return [str(v[0].number), _output_index(info, v)] if isinstance(v, tuple) else v
 
         prompt = {}
@@ -62,12 +77,17 @@ class Graph:
     # ---- the page's form ----
 
     def page(self, info):
-        links, placed, order = [], [], 0
+        links, placed, order, given = [], [], 0, {}
         incoming = {}  # (node number, input name) -> link id
         outgoing = {}  # (node number, output index) -> link ids
         for node in self.nodes:
             for name, v in node.inputs.items():
-                if isinstance(v, tuple):
+                if isinstance(v, Given):
+                    link = len(links) + 1
+                    kind = next(k for n, k, _ in _specification(info, node.kind) if n == name)
+                    links.append([link, INPUT, given.setdefault(v, len(given)), node.number, name, "COMBO" if isinstance(kind, list) else kind])
+                    incoming[node.number, name] = link
+                elif isinstance(v, tuple):
                     link, index = len(links) + 1, _output_index(info, v)
                     kind = info[v[0].kind]["output"][index]
                     links.append([link, v[0].number, index, node.number, name, kind if isinstance(kind, str) else "COMBO"])
@@ -117,6 +137,47 @@ class Graph:
             "version": 0.4,
         }
 
+    # ---- a blueprint: all of it as one node ----
+
+    def blueprint(self, info, output, category, description):
+        """The page's form of a subgraph that stands in the list of nodes: what is Given are its inputs, `output` its output."""
+        named = lambda what: str(uuid.uuid5(uuid.NAMESPACE_URL, f"i2v-motion/blueprint/{self.name}/{what}"))
+        inside = self.page(info)
+        links = [dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), link)) for link in inside["links"]]
+        given = list(dict.fromkeys(v for node in self.nodes for v in node.inputs.values() if isinstance(v, Given)))
+        of = lambda i: [link for link in links if link["origin_id"] == INPUT and link["origin_slot"] == i]
+        index, last = _output_index(info, output), len(links) + 1
+        kind = info[output[0].kind]["output"][index]
+        links.append({"id": last, "origin_id": output[0].number, "origin_slot": index, "target_id": OUTPUT, "target_slot": 0, "type": kind})
+        next(n for n in inside["nodes"] if n["id"] == output[0].number)["outputs"][index]["links"].append(last)
+        right = max(n["pos"][0] + n["size"][0] for n in inside["nodes"])
+        inputs = [
+            {"id": named(v.name), "name": v.name, "type": of(i)[0]["type"], "linkIds": [link["id"] for link in of(i)], "label": v.label or v.name, "pos": [-140, 20 + 20 * i]}
+            for i, v in enumerate(given)
+        ]  # fmt: skip
+        subgraph = {
+            "id": named("graph"), "version": 1, "revision": 0, "config": {}, "name": self.title,
+            "state": {"lastGroupId": 0, "lastNodeId": inside["last_node_id"], "lastLinkId": last, "lastRerouteId": 0},
+            "inputNode": {"id": INPUT, "bounding": [-260, 0, 140, 40 + 20 * len(given)]},
+            "outputNode": {"id": OUTPUT, "bounding": [right + GAP, 0, 120, 60]},
+            "inputs": inputs,
+            "outputs": [{"id": named("output"), "name": kind, "type": kind, "linkIds": [last], "pos": [right + 2 * GAP, 20]}],
+            "widgets": [], "nodes": inside["nodes"], "groups": [], "links": links, "extra": {}, "category": category, "description": description,
+        }  # fmt: skip
+        slots = [{"name": v.name, "label": v.label or v.name, "type": i["type"], "link": None} for v, i in zip(given, inputs)]
+        widgets = [(v, slot) for v, slot in zip(given, slots) if v.value is not None]
+        for v, slot in widgets:
+            slot["widget"] = {"name": v.name}
+        outside = {
+            "id": inside["last_node_id"] + 1, "type": subgraph["id"], "title": self.title, "pos": [0, 0], "size": [400, 80 + 28 * len(given)], "flags": {}, "order": 0,
+            "mode": 0, "inputs": slots, "outputs": [{"name": kind, "type": kind, "links": []}],
+            "properties": {"proxyWidgets": [["-1", v.name] for v, _ in widgets], **PACK}, "widgets_values": [v.value for v, _ in widgets],
+        }  # fmt: skip
+        return {
+            "id": named("file"), "revision": 0, "last_node_id": outside["id"], "last_link_id": last, "nodes": [outside], "links": [], "groups": [],
+            "definitions": {"subgraphs": [subgraph]}, "config": {}, "extra": {}, "version": 0.4,
+        }  # fmt: skip
+
     def _page_node(self, info, node, incoming, outgoing):
         _check(info, node)
         values, inputs, widgets = [], [], 0
@@ -128,8 +189,9 @@ class Graph:
                 slot = {"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "link": link}
                 inputs.append(slot | ({"widget": {"name": name}} if is_widget else {}))
             if is_widget:
-                default = options.get("default", kind[0] if isinstance(kind, list) and kind else None)
-                values.append(default if isinstance(filled.get(name), tuple) else filled.get(name, default))
+                default, value = options.get("default", kind[0] if isinstance(kind, list) and kind else None), filled.get(name)
+                value = value.value if isinstance(value, Given) else value
+                values.append(default if isinstance(value, tuple) or value is None else value)
                 widgets += 1
                 if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                     values.append("fixed")

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from . import page
+from .make import page_file
 from .recipes import WORKFLOWS
 
 FOLDER = Path(__file__).parent
@@ -24,7 +25,7 @@ GAP, MARGIN, CORNER = 70, 30, (500, 250)  # pixels; CORNER is clear of the page'
 def examples():
     """The pack's nodes -> the page's form of the workflow to show each in; a demo's only where no other has it."""
     found = {}
-    graphs = [json.loads((FOLDER / f"{recipe.__name__}.json").read_text(encoding="utf-8")) for recipe in WORKFLOWS]
+    graphs = [json.loads(page_file(recipe.__name__).read_text(encoding="utf-8")) for recipe in WORKFLOWS]
     for graph in sorted(graphs, key=lambda graph: any(n["type"] == "CILLoadDemoModel" for n in graph["nodes"])):
         for node in graph["nodes"]:
             if node["properties"].get("cnr_id") == "i2v-motion":

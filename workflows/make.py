@@ -3,19 +3,37 @@
 import json
 from pathlib import Path
 
-from .recipes import WORKFLOWS
+from .blueprints import BLUEPRINTS, CATEGORY
+from .recipes import TEMPLATES, WORKFLOWS
 
-FOLDER = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
+
+
+def page_file(name):
+    """Where the page's form of a workflow stands: with the templates that the page lists, or with the other examples."""
+    return ROOT / (f"example_workflows/{TEMPLATES[name]}.json" if name in TEMPLATES else f"workflows/graphs/{name}.json")
+
+
+def api_file(name):
+    """Where the /prompt form of a workflow stands."""
+    return ROOT / f"workflows/api/{name}.json"
+
+
+def blueprint_file(title):
+    """Where the host looks for a blueprint; the page shows the file's name."""
+    return ROOT / f"subgraphs/{title.replace(': ', ' - ')}.json"
 
 
 def files(info):
-    """What belongs into this folder: {relative name: text}. info: the host's /object_info."""
+    """All that is made of the recipes: {file: text}. info: the host's /object_info."""
     out = {}
     for recipe in WORKFLOWS:
         graph = recipe()
-        for name, form in ((f"{graph.name}.json", graph.page(info)), (f"api/{graph.name}.json", graph.api(info))):
-            out[name] = json.dumps(form, indent=1, ensure_ascii=False) + "\n"
-    return out
+        out[page_file(graph.name)], out[api_file(graph.name)] = graph.page(info), graph.api(info)
+    for recipe in BLUEPRINTS:
+        graph, output, words = recipe()
+        out[blueprint_file(graph.title)] = graph.blueprint(info, output, CATEGORY, words)
+    return {path: json.dumps(form, indent=1, ensure_ascii=False) + "\n" for path, form in out.items()}
 
 
 def main(arguments=None):
@@ -23,7 +41,7 @@ def main(arguments=None):
 
     with run.server() as host:
         info = host.get("/object_info")
-    (FOLDER / "api").mkdir(exist_ok=True)
-    for name, text in files(info).items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
-        print(f"workflows/{name}")
+    for path, text in files(info).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))

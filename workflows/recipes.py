@@ -680,3 +680,15 @@ WORKFLOWS = (
     *(dynamicrafter_plain, dynamicrafter_early_start, dynamicrafter_analytic_init, dynamicrafter_both, dynamicrafter_wrapper_noise, videocrafter1_early_start),
     *(wan22_early_start, wan22_motion_slider, wan22_dial, wan21_alg, wan21_alg_guider),
 )
+
+# those that the page's template browser lists, in this order, by a name that a person can read; the others are in graphs/
+TEMPLATES = {
+    "demo": "1 Start here - no download",
+    "svd_early_start": "2 SVD - more motion",
+    "wan22_dial": "3 Wan 2.2, two stages - ask for motion",
+    "wan22_motion_slider": "4 Wan 2.2, two stages - one slider",
+    "dynamicrafter_early_start": "5 DynamiCrafter - more motion",
+    "demo_dial": "6 Ask for motion - no download",
+    "demo_probe": "7 Why does it stand still - no download",
+    "svd_train": "8 Fine-tune SVD against the leak",
+}

@@ -10,13 +10,12 @@ recipes run workflows.make first.
 import argparse
 import io
 import json
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .recipes import WORKFLOWS
+from .make import api_file, page_file
+from .recipes import TEMPLATES, WORKFLOWS
 
-FOLDER = Path(__file__).parent
 SIDE, EDGE = 512, 16
 NIGHT, PAPER = (24, 26, 34), (235, 235, 235)
 OURS, THEIRS, NOTE, LINK = (236, 150, 64), (74, 82, 104), (110, 92, 60), (120, 126, 146)
@@ -47,7 +46,7 @@ def results(host, name):
     """What a workflow shows in a running host: its saved pictures, one above the other, SIDE wide."""
     import cil_run as run
 
-    entry = host.run(json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8")))
+    entry = host.run(json.loads(api_file(name).read_text(encoding="utf-8")))
     if run.error_of(entry):
         raise SystemExit(f"{name}: {run.error_of(entry)}")
     files = [file for output in entry["outputs"].values() for file in output.get("images", []) if file["type"] == "output"]
@@ -79,21 +78,21 @@ def thumbnail(title, page, made=None):
 
 def make(graph, host=None):
     """Write one workflow's thumbnail; with a host, run it if it is a demo's."""
-    page = json.loads((FOLDER / f"{graph.name}.json").read_text(encoding="utf-8"))
+    page = json.loads(page_file(graph.name).read_text(encoding="utf-8"))
     runs = host and any(node["type"] == "CILLoadDemoModel" for node in page["nodes"])
-    path = FOLDER / f"{graph.name}.jpg"
-    thumbnail(graph.title, page, results(host, graph.name) if runs else None).save(path, quality=78, optimize=True)
-    print(f"workflows/{path.name}: {path.stat().st_size} bytes", flush=True)
+    path = page_file(graph.name).with_suffix(".jpg")
+    thumbnail(path.stem, page, results(host, graph.name) if runs else None).save(path, quality=78, optimize=True)
+    print(f"{path.name}: {path.stat().st_size} bytes", flush=True)
 
 
 def main(arguments=None):
     import cil_run as run
 
     parser = argparse.ArgumentParser(prog="workflows.thumbnails", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="workflows; all without one")
+    parser.add_argument("names", nargs="*", help="workflows of the template browser; all without one")
     parser.add_argument("--draw", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
-    graphs = [graph for graph in (recipe() for recipe in WORKFLOWS) if graph.name in options.names or not options.names]
+    graphs = [graph for graph in (recipe() for recipe in WORKFLOWS if recipe.__name__ in TEMPLATES) if graph.name in options.names or not options.names]
     if options.draw:
         for graph in graphs:
             make(graph)

@@ -1,16 +1,16 @@
 """The Motion Dial in the real page: its tiles run while it works, stop keeps the best so far, a second queue makes no preview."""
 
 import json
-from pathlib import Path
 
 import pytest
 
+from cil_pack.workflows import make
 from cil_pack.workflows import page as page_of
 
 pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 pytest.importorskip("cv2")
 pytestmark = pytest.mark.skipif(not page_of.chromium(), reason="the page's tests need Chromium")
-GRAPH = Path(__file__).parents[2] / "workflows" / "demo_dial.json"
+GRAPH = make.page_file("demo_dial")
 
 LISTEN = """() => {
     window.seen = []; window.notes = []; window.ended = 0;

@@ -12,7 +12,7 @@ import interface
 import pytest
 
 run = sys.modules["cil_run"]
-SHIPPED = ("__init__.py", "cil", "nodes", "moments", "demo", "workflows")
+SHIPPED = ("__init__.py", "cil", "nodes", "moments", "demo", "workflows", "example_workflows", "subgraphs")
 HEAVY = {"torchvision", "cv2", "matplotlib", "av", "scipy"}
 ODD, SECOND = "Bewegung & mehr (ä) 动", "another_name-2"
 

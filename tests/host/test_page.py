@@ -9,11 +9,12 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
+from cil_pack.workflows import make, recipes
 from cil_pack.workflows import page as page_of
 
 PageTimeout = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright").TimeoutError
@@ -34,7 +35,8 @@ def page(browser, host):
     return page_of.opened(browser, host.url)
 
 
-WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
+WORKFLOWS = {recipe.__name__: make.page_file(recipe.__name__) for recipe in recipes.WORKFLOWS}
+TEMPLATES = [WORKFLOWS[name] for name in recipes.TEMPLATES]
 
 
 def open_workflow(page, path):
@@ -113,7 +115,7 @@ def assert_whole(page, name):
     assert not [p for p in page.problems if "Content Security Policy" not in p]
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
 def test_a_template_opens_whole(page, path, artifacts):
     name = path.stem
     page.problems.clear()
@@ -125,14 +127,22 @@ def test_a_template_opens_whole(page, path, artifacts):
     assert_whole(page, name)
 
 
-def test_the_templates_list_them(host):
-    listed = host.get("/api/workflow_templates")
-    assert set(listed["i2v-motion"]) == {p.stem for p in WORKFLOWS}
+def test_the_other_examples_open_whole(page):
+    for path in WORKFLOWS.values():
+        if path not in TEMPLATES:
+            page.problems.clear()
+            open_workflow(page, path)
+            assert_whole(page, path.stem)
+
+
+def test_the_templates_list_at_most_eight_in_order(host):
+    listed = host.get("/api/workflow_templates")["i2v-motion"]
+    assert sorted(listed) == [p.stem for p in TEMPLATES] and len(listed) <= 8
 
 
 def test_every_workflow_has_a_small_thumbnail(host):
-    for path in WORKFLOWS:
-        data = host.request(f"/api/workflow_templates/i2v-motion/{path.stem}.jpg")
+    for path in TEMPLATES:
+        data = host.request(f"/api/workflow_templates/i2v-motion/{quote(path.stem)}.jpg")
         assert len(data) < 40_000, f"{path.stem}.jpg"
         assert Image.open(io.BytesIO(data)).size == (512, 512)
 
@@ -232,7 +242,7 @@ def notes(page, kind):
 def notes_stay(browser, url, artifacts, name):
     """Run the demo in a page: the notes of its nodes before and after the job's end, saved, opened again, and in what is queued."""
     tab = page_of.opened(browser, url)
-    open_workflow(tab, WORKFLOWS[0].parent / "demo.json")
+    open_workflow(tab, WORKFLOWS["demo"])
     tab.evaluate(
         """short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""",
         {**SHORT, "steps": 5},
@@ -281,7 +291,7 @@ def test_notes_stay(browser, host, artifacts):
     assert entry["outputs"][early]["text_at_sampling"] == [{prompt_id: note}]
 
 
-DEMOS = [path for path in WORKFLOWS if path.stem.startswith("demo")]
+DEMOS = [path for name, path in WORKFLOWS.items() if name.startswith("demo")]
 SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1, "budget": 2}
 
 
@@ -302,10 +312,10 @@ def test_a_demo_runs_from_the_page(page, path, artifacts):
 
 def test_the_page_sends_the_api_twin(page):
     """What the page would queue is the graph in workflows/api, socket for socket."""
-    for path in WORKFLOWS:
+    for name, path in WORKFLOWS.items():
         open_workflow(page, path)
         sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-        twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+        twin = json.loads(make.api_file(name).read_text(encoding="utf-8"))
         for node in sent.values():
             node["inputs"].pop("video-preview", None)  # the page's own widget, no input of LoadVideo
         assert {k: (v["class_type"], v["inputs"]) for k, v in sent.items()} == {k: (v["class_type"], v["inputs"]) for k, v in twin.items()}, path.name
@@ -328,7 +338,7 @@ def newer_host(host, root, tmp_path_factory):
 
 def test_every_workflow_opens_whole_in_a_newer_page(browser, newer_host, artifacts):
     page = page_of.opened(browser, newer_host.url)
-    for path in WORKFLOWS:
+    for path in WORKFLOWS.values():
         page.problems.clear()
         open_workflow(page, path)
         assert_whole(page, path.stem)

@@ -218,11 +218,14 @@ def test_a_wrong_start_is_an_error_in_the_node(host, root):
     assert "above the model's largest sigma" in details["exception_message"]
 
 
-def test_the_committed_workflows_are_what_the_recipes_say(info, root):
+def test_the_committed_graphs_are_what_the_recipes_say(info, root):
+    """Templates, further examples, their /prompt forms and the blueprints, and no file besides."""
     from cil_pack.workflows import make
 
-    for name, text in make.files(info).items():
-        assert (root / "workflows" / name).read_text(encoding="utf-8") == text, f"{name}: run 'python run.py do workflows.make'"
+    made = make.files(info)
+    for path, text in made.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run 'python run.py do workflows.make'"
+    assert {p for folder in ("example_workflows", "workflows", "subgraphs") for p in (make.ROOT / folder).rglob("*.json")} == set(made)
 
 
 def test_every_input_and_output_has_a_tooltip(info):

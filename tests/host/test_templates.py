@@ -286,3 +286,60 @@ def test_the_packs_graph_of_the_motion_slider(tiny_host, info, root):
     shifted = lambda t: 8 * t / (1 + 7 * t)
     high, low = sigmas_of(tiny_host, prompt)
     assert len(high) == len(low) == 10 and (high[0], low[0]) == (1.0, pytest.approx(shifted(0.5), rel=1e-3))
+
+
+# ---- the pack's blueprints ----
+
+BLUEPRINTS = {"More motion - SVD": "SVD", "More motion - Wan 2.2, two stages": "Wan 2.2 14B I2V", "More motion - LTX-Video": "LTXV"}
+
+
+@pytest.fixture(scope="module")
+def listed(tiny_host):
+    """{name: entry} of the blueprints that the host lists, the pack's and its own, with their text."""
+    try:
+        entries = tiny_host.get("/global_subgraphs")
+    except OSError:
+        pytest.skip("this host lists no blueprints")
+    wanted = {entry["name"]: number for number, entry in entries.items() if entry["name"] in (*BLUEPRINTS, "Image to Video (Wan 2.2)")}
+    return {name: json.loads(tiny_host.get(f"/global_subgraphs/{number}")["data"]) for name, number in wanted.items()}
+
+
+def opened(blueprint):
+    """A blueprint's own nodes and links as a page's graph: the picture comes from LoadImage, the video goes to SaveVideo."""
+    (inner,) = blueprint["definitions"]["subgraphs"]
+    nodes, links = list(inner["nodes"]), []
+    nodes.append({"id": 1000, "type": "LoadImage", "inputs": [], "outputs": [{"type": "IMAGE"}], "widgets_values": ["start.png"]})
+    for link in inner["links"]:
+        origin = 1000 if link["origin_id"] == -10 and link["type"] == "IMAGE" else link["origin_id"]
+        if link["target_id"] == -20:
+            slots = [{"name": "video", "type": "VIDEO", "link": link["id"]}]
+            nodes.append({"id": 1001, "type": "SaveVideo", "inputs": slots, "outputs": [], "widgets_values": ["cil/blueprint", "mp4", "h264"]})
+        links.append([link["id"], origin, 0 if origin == 1000 else link["origin_slot"], link["target_id"], link["target_slot"], link["type"]])
+    return {"nodes": nodes, "links": links}
+
+
+def test_blueprints_have_the_form_of_the_hosts_own(listed):
+    own = listed["Image to Video (Wan 2.2)"]
+    (inner,) = own["definitions"]["subgraphs"]
+    for name in BLUEPRINTS:
+        (mine,) = listed[name]["definitions"]["subgraphs"]
+        assert set(listed[name]) == set(own) and set(mine) == set(inner)
+        assert set(mine["inputs"][0]) <= set(inner["inputs"][0]) and set(mine["links"][0]) == set(inner["links"][0])
+        outside, (other,) = listed[name]["nodes"][0], own["nodes"]
+        assert outside["type"] == mine["id"] and set(other) - set(outside) <= {"size", "order"}
+        ids = {link["id"]: link for link in mine["links"]}
+        assert all(ids[i]["origin_id"] == -10 and ids[i]["origin_slot"] == slot for slot, given in enumerate(mine["inputs"]) for i in given["linkIds"])
+        for node in mine["nodes"]:
+            for slot, one in enumerate(node["inputs"]):
+                link = ids.get(one["link"])
+                assert link is None or (link["target_id"], link["target_slot"]) == (node["id"], slot)
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_runs_on_tiny_models(tiny_host, info, listed, name):
+    """What is inside, queued as it is, on tiny models and a small clip; neither model nor text is anybody's file."""
+    Image.effect_noise((160, 144), 60).convert("RGB").save(tiny_host.base / "input" / "start.png")
+    prompt = with_tiny_models(info, prompt_of(info, opened(listed[name])), BLUEPRINTS[name], {})
+    levels = sigmas_of(tiny_host, with_sigmas_shown(prompt))
+    assert [len(of_stage) for of_stage in levels] == {"SVD": [20], "Wan 2.2 14B I2V": [10, 10], "LTXV": [30]}[BLUEPRINTS[name]]
+    assert BLUEPRINTS[name] != "SVD" or levels[0][0] == 100.0
