@@ -188,7 +188,7 @@ def saving(seconds: float) -> Row:
 
 PARTS: dict[str, Callable[[], Row]] = {
     "probe few": lambda: probe(4), "probe many": lambda: probe(12), "sweep few": lambda: sweeps(2), "sweep many": lambda: sweeps(4),
-    "score short": lambda: score(13), "score": lambda: score(25), "read short": lambda: read(9), "read": lambda: read(33), "saving": lambda: saving(90),
+    "score short": lambda: score(13), "score": lambda: score(25), "read short": lambda: read(9), "read": lambda: read(33), "saving": lambda: saving(60),
 }  # fmt: skip
 
 
