@@ -17,10 +17,10 @@ from ..lvdm.sampling import RescaledDiscrete
 from .models import checked
 from .schedule import TRAILING
 from .truncated import can_be_truncated, truncated, whole_of
-from .types import Model, ModelSampling
+from .types import Model, ModelSampling, Sampler
 
 
-def begins_with_its_noise(sampler) -> bool:
+def begins_with_its_noise(sampler: Sampler) -> bool:
     """Whether a SAMPLER takes the NOISE for its first x, neither scaled by the host nor laid on a latent (the host's VOIDSampler)."""
     return type(sampler).__name__ == "VOID_DDIM"
 
@@ -109,7 +109,7 @@ class Sampling:
                 "this model samples from a picture, not from noise (its sampling adds none), so it has no noise level to start at: take this node out"
             )
 
-    def check_ordinary_samplers(self):
+    def check_ordinary_samplers(self) -> None:
         """Raise ValueError for a model that the host's ordinary samplers do not fit."""
         if self.unscaled:
             raise ValueError("the host's ordinary samplers do not fit CogVideoX: use Early Start with VOIDSampler and SamplerCustom or SamplerCustomAdvanced")
