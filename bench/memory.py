@@ -192,6 +192,19 @@ PARTS: dict[str, Callable[[], Row]] = {
 }  # fmt: skip
 
 
+HEAD = [
+    "# Peak memory at real sizes",
+    "",
+    "`python run.py do bench.memory`: synthetic clips, stand-ins for the networks and VAEs, and in the sweep for the optical flow; one CPU core. "
+    "SVD 25 x 576 x 1024, Wan 81 x 480 x 832. *peak*: by how much the resident memory of the process rises while the node works. "
+    "*all of it kept*: the decoded clips, full-size frames or second copy that earlier versions of the pack held at the same time. "
+    f"One decoded clip is {4 * elements(SVD_CLIP) / MB:.0f} MB of SVD and {4 * elements(WAN_CLIP) / MB:.0f} MB of Wan. Of a saving: its time, and the peak while it writes.",
+    "",
+    "| work | size | peak, MB | all of it kept, MB | s |",
+    "|---|---|---|---|---|",
+]
+
+
 def line(row: Row) -> str:
     work, size, peak, seconds, kept = row
     return f"| {work} | {size} | {peak / MB:.0f} | {kept / MB:.0f} | {seconds:.1f} |"
@@ -210,17 +223,6 @@ def main(arguments: list[str] | None = None):
     for part in PARTS:
         command = [sys.executable, str(Path(sys.argv[0]).resolve()), "do", "bench.memory", "--part", part]
         text = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout
-        rows.append(json.loads(next(found[4:] for found in text.splitlines() if found.startswith("ROW "))))
-        print(line(rows[-1]), flush=True)
-    head = [
-        "# Peak memory at real sizes",
-        "",
-        "`python run.py do bench.memory`: synthetic clips, stand-ins for the networks and VAEs, and in the sweep for the optical flow; one CPU core. "
-        "SVD 25 x 576 x 1024, Wan 81 x 480 x 832. *peak*: by how much the resident memory of the process rises while the node works. "
-        f"*all of it kept*: the decoded clips, full-size frames or second copy that earlier versions of the pack held at the same time. "
-        f"One decoded clip is {4 * elements(SVD_CLIP) / MB:.0f} MB of SVD and {4 * elements(WAN_CLIP) / MB:.0f} MB of Wan. Of a saving: its time, and the peak while it writes.",
-        "",
-        "| work | size | peak, MB | all of it kept, MB | s |",
-        "|---|---|---|---|---|",
-    ]
-    write_result("memory.md", [*head, *map(line, rows)])
+        rows.append(line(json.loads(next(found[4:] for found in text.splitlines() if found.startswith("ROW ")))))
+        print(rows[-1], flush=True)
+        write_result("memory.md", [*HEAD, *rows])  # what is there already, should it be stopped
