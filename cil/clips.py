@@ -95,10 +95,10 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def listing(source: str | Path, roots: Iterable[Path] | None = None) -> str | None:
-    """A short name for all files of a source and what is in them now; None where there are none. roots: as in `find`."""
+def listing(source: str | Path, roots: Iterable[Path] | None = None, check: Callable[[], object] = lambda: None) -> str | None:
+    """A short name for all files of a source and what is in them now; None where there are none. roots, check: as in `find`; a ValueError ends it with None."""
     try:
-        return digest(f"{path} {stamp(path)} {stamp(path.with_suffix('.txt'))}" for path in find(source, roots))
+        return digest(f"{path} {stamp(path)} {stamp(path.with_suffix('.txt'))}" for path in find(source, roots, check))
     except (OSError, ValueError):
         return None
 

@@ -14,7 +14,7 @@ from ..cil import moments as cil_moments
 from ..cil.estimate import Changed, Estimate
 from ..cil.files import claim
 from . import fingerprint, pictures
-from .host.inputs import clip_roots
+from .host.inputs import clip_roots, listing
 from .host.latents import clip_latents, parts_of
 from .host.models import model_family
 from .host.notes import say
@@ -130,7 +130,7 @@ class EstimateMoments(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", **others) -> str | None:
         """The host keeps a result until this changes: what is in the folder belongs to it."""
-        return clips.listing(clips.unquoted(folder), clip_roots()) if folder else None
+        return listing(folder) if folder else None
 
     @classmethod
     def from_files(

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ...cil import clips
 from ...cil.moments import Moments
 from .latents import parts_of
 from .types import Conditioning
@@ -31,14 +33,23 @@ def clip_roots() -> list[Path]:
     return [Path(p) for p in (folder_paths.get_input_directory(), folder_paths.get_output_directory(), *registered)]
 
 
+def listing(folder: str) -> str | None:
+    """Of a folder that a graph names: what is in it now, or None. The host asks before a run, where an interrupt must stay for the run to see."""
+
+    def check():
+        if comfy.model_management.processing_interrupted():
+            raise ValueError("interrupted")
+
+    return clips.listing(clips.unquoted(folder), clip_roots(), check)
+
+
 def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The node class itself, its execute given nothing but what its schema allows. Raises ValueError there, in words."""
     execute = node.execute.__func__
-    signature = inspect.signature(execute)
 
     @functools.wraps(execute)
     def guarded(cls, *args, **kwargs):
-        given = signature.bind(cls, *args, **kwargs)
+        given = inspect.signature(execute).bind(cls, *args, **kwargs)
         for one in cls.define_schema().inputs:
             if given.arguments.get(one.id) is not None:
                 given.arguments[one.id] = accepted(one, given.arguments[one.id])

@@ -18,7 +18,7 @@ from ...cil.files import check_name, claim
 from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
 from .. import plots
-from ..host.inputs import clip_roots
+from ..host.inputs import clip_roots, listing
 from ..host.notes import say
 from ..host.types import ClipVision, Model, NodeIdLike, Vae
 from ..motion import flow_input
@@ -157,7 +157,7 @@ class PrepareClips(io.ComfyNode):
         shards = cil_clips.digest(f"{path.name} {cil_clips.stamp(path)}" for path in sorted(target.glob("*.safetensors")))
         if not folder:
             return shards
-        return cil_clips.listing(cil_clips.unquoted(folder), clip_roots()), target in PREPARED and not target.is_dir()
+        return listing(folder), target in PREPARED and not target.is_dir()
 
     @staticmethod
     def progress(node_id: NodeIdLike) -> Callable:

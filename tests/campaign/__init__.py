@@ -23,7 +23,7 @@ with for one step where it is a model, a guider or a noise.
 
 Parts: settings (hypothesis over object_info), files (damaged and hostile ones through every loader), paths (outside, through every input that takes
 a path or a choice), disk (full at random sizes), writers (two at once), queue (interrupts at random moments), kills (bench.kills), page (script in every
-text and choice, in real Chromium).
+text and choice, and in every text of moments and data sets, in real Chromium).
 """
 
 import argparse
@@ -84,10 +84,10 @@ def main(arguments=None):
                 if "settings" in o.parts:
                     inputs.run(host, info, names, table, o.cases, o.seed, tell)
                 if "page" in o.parts:
-                    _module("page").run(host, info, names, table)
+                    _module("page").run(host, info, names, table, o.seed)
     print(f"{time.monotonic() - began:.0f} s")
     if o.out:
-        verdict.keep(o.out, table, o.parts, f"`python run.py do tests.campaign --cases {o.cases} --seed {o.seed}`, in pieces (`--parts`), on two busy cores.")
+        verdict.keep(o.out, table, o.parts, f"`python run.py do tests.campaign --cases {o.cases} --seed {o.seed}`, in pieces (`--parts`), on a busy core.")
     print(table.text())
     for part, kind, case, words in table.listed:
         print(f"- {part}, {kind}: {case}: {words}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from interface import ours
 from listener import listening
 
+from .files import good
 from .graphs import choices_of, inputs_of, prompt_of
 from .verdict import judge, outcome
 
@@ -60,6 +61,10 @@ def swept(host):
 def run(host, info, table, seed=0):
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder, listening() as (address, asked):
         ways = paths_outside(host, secrets(Path(folder)), address)
+        checkpoints = Path(host.base) / "models" / "checkpoints"  # so that its loader has something to choose, and its other choices are reached
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        (checkpoints / "model.safetensors").write_bytes(good("checkpoints"))
+        info = host.get("/object_info")
         targets = [
             (node, one) for node in sorted(ours(info)) for one, (spec, _) in inputs_of(info, node).items() if one in TYPED or choices_of(spec) is not None
         ]
@@ -81,6 +86,7 @@ def run(host, info, table, seed=0):
                     table.add("paths", "silent" if leaked else verdict, f"{node}.{one} {way}", told)
         finally:
             swept(host)
+            (checkpoints / "model.safetensors").unlink()
         kept = [p for part in ("output", "models") for p in (Path(host.base) / part).rglob("*") if p.is_file()]
         leaked = SECRET in host.read_log().replace(f"{SECRET}.mp4", "") or any(SECRET.encode() in p.read_bytes() for p in kept)
         table.add("paths", "silent" if leaked else "clear", "the log and every file that was written", "a secret stands there")

@@ -139,7 +139,7 @@ def kills(table, place, seed):
             table.add("kills", "silent", command.name, str(row))
 
 
-def queue(host, info, table, seed):
+def queue(host, info, table, seed, count=20):
     """Long work queued and interrupted at random moments; then the host does what it did before."""
     chance = random.Random(seed)
     usual = watched(info, prompt_of(info, "AnalyticInitLatent", {}, cheap=True))
@@ -150,7 +150,7 @@ def queue(host, info, table, seed):
         ("CILFreeInit", {"runs": 20}),
         ("CILMotionScore", {}),
     ]
-    for n in range(20):
+    for n in range(count):
         name, changed = works[n % len(works)]
         changed = changed | ({"seed": n} if "seed" in info[name]["input"]["required"] else {})
         prompt = prompt_of(info, name, changed, cheap=True)

@@ -24,18 +24,20 @@ class Table:
     """Rows of the results, and what a person must look at."""
 
     rows: dict = field(default_factory=dict)
+    dates: dict = field(default_factory=dict)
     listed: list = field(default_factory=list)
 
     def add(self, part, verdict, case, words=""):
         self.rows.setdefault(part, Counter())[verdict] += 1
+        self.dates[part] = time.strftime("%Y-%m-%d")
         if verdict != "clear":
             self.listed.append((part, verdict, case, words))
 
     def text(self):
-        lines = ["| part | cases | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 2) + "|"]
+        lines = ["| part | cases | " + " | ".join(KINDS) + " | run on |", "|---" * (len(KINDS) + 3) + "|"]
         total = sum(self.rows.values(), Counter())
         for name, row in [*self.rows.items(), ("all", total)]:
-            lines.append(f"| {name} | {sum(row.values())} | " + " | ".join(str(row[kind]) for kind in KINDS) + " |")
+            lines.append(f"| {name} | {sum(row.values())} | " + " | ".join(str(row[kind]) for kind in KINDS) + f" | {self.dates.get(name, '')} |")
         return "\n".join(lines)
 
 
@@ -46,6 +48,7 @@ def keep(path, table, parts, heading):
     for cells in ([cell.strip() for cell in line.strip("| ").split("|")] for line in old if line.startswith("| ")):
         if cells[0] not in (*parts, "part", "all"):
             table.rows[cells[0]] = Counter({kind: int(n) for kind, n in zip(KINDS, cells[2:])})
+            table.dates[cells[0]] = cells[2 + len(KINDS)] if len(cells) > 2 + len(KINDS) else ""
     listed += [f"- {part}, {kind}: `{case}`: {words}".replace("\n", " ") for part, kind, case, words in table.listed]
     words = "What the words mean, and how each case is decided: `tests/campaign/__init__.py`."
     path.write_text(
@@ -80,7 +83,9 @@ def on_purpose(error):
 
 def readable(words, names):
     """Whether a message is one that a person can act on: short, without a library's own words, naming what it is about."""
-    return bool(words.strip()) and len(words) <= LONGEST and not RAW.search(words) and any(name.lower() in words.lower() for name in names if name)
+    said = words.lower()
+    named = any(form in said for name in names if name for form in (name.lower(), name.lower().replace("_", " ")))  # existing_lora, existing LoRA
+    return bool(words.strip()) and len(words) <= LONGEST and not RAW.search(words) and named
 
 
 def judge(entry, trouble, bad, names):

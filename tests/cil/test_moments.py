@@ -27,6 +27,13 @@ def test_a_full_mean_is_small(tmp_path):
     assert (tmp_path / "m.safetensors").stat().st_size < 1.2e6
 
 
+@pytest.mark.parametrize("detail", [(1, 1), (4, 6)])
+def test_a_mean_that_half_precision_cannot_hold_comes_back(tmp_path, detail):
+    mean = torch.full((4, 1, *detail), 1e6)
+    M.save(M.Moments(mean, 1.0, "demo"), tmp_path / "large.safetensors")
+    assert torch.equal(M.load(tmp_path / "large.safetensors").mean, mean)
+
+
 def test_a_failed_save_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "m.safetensors"
     M.save(some(), path)
