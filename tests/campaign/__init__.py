@@ -11,7 +11,7 @@ clear      what must be refused was, in words; or what is allowed ran, and every
 unclear    it failed in any other way.
 silent     what must be refused ran without a word, or a NaN or an infinity came out; for files and processes also:
            a result that differs from that of an undisturbed run, or a file that stays and belongs to nothing.
-hang       no end within 60 s.
+hang       no end within 60 s (--seconds).
 crash      the host's process ended.
 executed   a file's code ran (it would have made a file), or a text's script (it would have set window.ran).
 
@@ -59,6 +59,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="tests.campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1500, help="of the part settings; the other parts have theirs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60, help="until a case hangs: more where the machine is shared with other work")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument(
         "--out", type=Path, help="write the table and the list here, for example bench/results/campaign.md; parts that stand there and were not run now stay"
@@ -68,6 +69,7 @@ def main(arguments=None):
 
     from . import files, inputs, paths, verdict
 
+    verdict.SECONDS = o.seconds
     table, began = verdict.Table(), time.monotonic()
     tell = lambda n: print(f"\r{n} ", end="", file=sys.stderr, flush=True) if n % 25 == 0 else None
     with tempfile.TemporaryDirectory() as place:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 KINDS = ("clear", "unclear", "silent", "hang", "crash", "executed")
 LONGEST = 900  # characters of a message that a person reads
-SECONDS = 60
+SECONDS = 60  # until a case hangs; --seconds sets another
 RAW = re.compile(
     r"Traceback|object has no attribute|unsupported operand|not subscriptable|not iterable|not callable|mat1 and mat2|size mismatch|must match the size|"
     r"codec can't|out of range|invalid literal|not implemented for|Expected all tensors|expected scalar type|positional argument|keyword argument|"
@@ -56,10 +56,10 @@ def keep(path, table, parts, heading):
     )
 
 
-def outcome(host, prompt, seconds=SECONDS):
+def outcome(host, prompt):
     """Run a graph -> (entry of the history or None, what is wrong with the host or '')."""
     try:
-        return host.run(prompt, seconds=seconds), ""
+        return host.run(prompt, seconds=SECONDS), ""
     except (asyncio.TimeoutError, TimeoutError):
         host.request("/interrupt", {})
         until = time.monotonic() + 15
