@@ -39,6 +39,7 @@ if str(HERE.parent) not in sys.path:
     sys.path.append(str(HERE.parent))  # what the tests share
 
 PARTS = ("settings", "files", "paths", "disk", "writers", "queue", "kills", "page")
+ALONE = ("disk", "writers", "kills")  # in processes of their own
 
 
 def start(base):
@@ -71,25 +72,34 @@ def main(arguments=None):
 
     verdict.SECONDS = o.seconds
     table, began = verdict.Table(), time.monotonic()
-    tell = lambda n: print(f"\r{n} ", end="", file=sys.stderr, flush=True) if n % 25 == 0 else None
+
+    def keep(part, count=""):
+        """Tell how far it is, and write it down: a campaign that is stopped has its rows so far."""
+        print(part, dict(table.rows.get(part, {})), count, flush=True)
+        if o.out:
+            words = f"`python run.py do tests.campaign --cases {o.cases} --seed {o.seed}`, in pieces (`--parts`), on a busy core."
+            verdict.keep(o.out, table, [p for p in o.parts if p in table.rows], words)
+
+    tell = lambda n: keep("settings", f"{n} of {o.cases}") if n % 50 == 0 else None
     with tempfile.TemporaryDirectory() as place:
-        for part in [p for p in o.parts if p in ("disk", "writers", "kills")]:  # in processes of their own
+        for part in [p for p in o.parts if p in ALONE]:
             getattr(_module("processes"), part)(table, Path(place) / part, o.seed)
-            print(part, dict(table.rows.get(part, {})), flush=True)
-        if set(o.parts) - {"disk", "writers", "kills"}:
+            keep(part)
+        if set(o.parts) - set(ALONE):
             with start(Path(place) / "base") as host:
                 info = host.get("/object_info")
                 names = sorted(ours(info))
-                for part in [p for p in o.parts if p in ("files", "paths", "queue")]:
-                    {"files": files.run, "paths": paths.run, "queue": lambda *a: _module("processes").queue(*a)}[part](host, info, table, o.seed)
-                    print(part, dict(table.rows.get(part, {})), flush=True)
-                if "settings" in o.parts:
-                    inputs.run(host, info, names, table, o.cases, o.seed, tell)
-                if "page" in o.parts:
-                    _module("page").run(host, info, names, table, o.seed)
+                work = {
+                    "settings": lambda: inputs.run(host, info, names, table, o.cases, o.seed, tell),
+                    "files": lambda: files.run(host, info, table, o.seed),
+                    "paths": lambda: paths.run(host, info, table, o.seed),
+                    "queue": lambda: _module("processes").queue(host, info, table, o.seed),
+                    "page": lambda: _module("page").run(host, info, names, table, o.seed),
+                }
+                for part in [p for p in o.parts if p in work]:
+                    work[part]()
+                    keep(part)
     print(f"{time.monotonic() - began:.0f} s")
-    if o.out:
-        verdict.keep(o.out, table, o.parts, f"`python run.py do tests.campaign --cases {o.cases} --seed {o.seed}`, in pieces (`--parts`), on a busy core.")
     print(table.text())
     for part, kind, case, words in table.listed:
         print(f"- {part}, {kind}: {case}: {words}")

@@ -16,6 +16,7 @@ from cil_pack.cil import prepared
 from cil_pack.cil.training import Clip
 from cil_pack.workflows import page as page_of
 
+from . import verdict
 from .files import metadata_of
 from .graphs import choices_of, inputs_of, prompt_of
 from .inputs import PAYLOADS
@@ -131,8 +132,8 @@ def together(prompts):
     return out
 
 
-def settled(host, seconds=120):
-    until = time.monotonic() + seconds
+def settled(host):
+    until = time.monotonic() + 2 * verdict.SECONDS
     while time.monotonic() < until:
         waiting = host.get("/queue")
         if not waiting["queue_running"] and not waiting["queue_pending"]:
@@ -171,9 +172,8 @@ def run(host, info, names, table, seed=0, share=1.0):
         if not tab.evaluate("() => window.ran"):
             raise SystemExit("a script that is put into this page does not run: nothing can be told here")
         for payload, some in cases.items():
-            told = {what: "executed" if ran else "clear" for what, ran in tried(tab, host, payload, some, sent)}
-            for what, verdict in told.items():
-                table.add("page", verdict, f"{what} {payload}", "script ran in the page")
+            for what, ran in tried(tab, host, payload, some, sent):
+                table.add("page", "executed" if ran else "clear", f"{what} {payload}", "script ran in the page")
 
 
 def tried(tab, host, payload, some, sent):
