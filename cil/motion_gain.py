@@ -137,12 +137,13 @@ def curve_of(text: str) -> tuple[list[float], list[float]]:
         found = json.loads(text)
         found = found.get("curve", found)
         sigmas, slopes = [float(s) for s in found["sigma"]], [float(s) for s in found["slope"]]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise ValueError(
             f"a curve of Leakage Probe is expected, JSON with the lists 'sigma' and 'slope' (or a report that holds them as 'curve'), but this came: {str(text)[:80]!r}"
         ) from None
     if not sigmas or len(sigmas) != len(slopes):
         raise ValueError(f"a curve needs as many slopes as levels and at least one, but {len(sigmas)} levels and {len(slopes)} slopes came")
     if not all(math.isfinite(v) and v > 0 for v in (*sigmas, *slopes)):
-        raise ValueError(f"the levels and slopes of a curve must be numbers above 0, but these came: {sigmas}, {slopes}")
+        bad = next(v for v in (*sigmas, *slopes) if not (math.isfinite(v) and v > 0))
+        raise ValueError(f"the levels and slopes of a curve must be numbers above 0, but {bad} is among them")
     return sigmas, slopes

@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from pathlib import Path
 
 import comfy.samplers
 import torch
@@ -82,6 +83,7 @@ class MotionDial(io.ComfyNode):
         models = [model] if model_low is None else [model, model_low]
         turned = levers.lever_of(lever, models, cfg)
         curves = dial_memory.imported(measurements.strip()) if measurements.strip() else []
+        target = dial_memory.exported_file(export_as) if export_as.strip() else None
         one = previews.one_clip(latent)
         small, note = previews.smaller(model, one, preview_size)
         run = previews.Run(positive, negative, small, seed, steps, cfg, sampler_name, scheduler, hand_over).shorter(preview_steps)
@@ -90,7 +92,7 @@ class MotionDial(io.ComfyNode):
         answer = search.go(curves)
         patched, result = turned.models(models, answer.reading.setting), sentence(answer, search)
         findings = preflight.findings(model, positive, negative, one, cfg, cls.hidden.prompt, node_id)
-        notes = [*remarks(search, curves, steps, time.monotonic() - begun), exported(search, export_as), search.book.note, *search.notes, note, *findings]
+        notes = [*remarks(search, curves, steps, time.monotonic() - begun), exported(search, target), search.book.note, *search.notes, note, *findings]
         notes = [n for n in notes if n]
         say(node_id, "\n".join([result, *notes]))
         tiles = search.tiles()
@@ -114,12 +116,12 @@ def remarks(search: Search, curves: list[Curve], steps: int, seconds: float) -> 
     ]  # fmt: skip
 
 
-def exported(search: Search, name: str) -> str:
-    """Hand on what was measured under a name, '' = not -> a note."""
-    if not name.strip():
+def exported(search: Search, path: Path | None) -> str:
+    """Hand on what was measured in a file, None = not -> a note."""
+    if path is None:
         return ""
     about = search.book.about
-    path = dial_memory.export(name, dial_memory.Curve(about["model"], about["lever"], search.book.key, tuple(search.kept.values())))
+    dial_memory.export(path, dial_memory.Curve(about["model"], about["lever"], search.book.key, tuple(search.kept.values())))
     return f"written to output/{dial_memory.FOLDER}/{path.name}"
 
 

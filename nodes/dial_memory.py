@@ -7,7 +7,6 @@ was chosen). No file leads to another, and none carries more than numbers and ti
 
 import itertools
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def numbers(value: object, count: int) -> list[float] | None:
     """`count` finite numbers, or None."""
     if not isinstance(value, list) or len(value) != count:
         return None
-    right = all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and abs(x) < 1e9 for x in value)
+    right = all(isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) < 1e9 for x in value)  # which NaN is not
     return [float(x) for x in value] if right else None
 
 
@@ -159,16 +158,27 @@ def imported(source: str) -> list[Curve]:
     return found
 
 
-def export(name: str, curve: Curve) -> Path:
-    """Add a curve to the file `name` in ComfyUI's output folder -> its path. Raises ValueError or OSError in a sentence."""
+def exported_file(name: str) -> Path:
+    """Where measurements of this name are written: in ComfyUI's output folder. Raises ValueError, which is better known before anything is measured."""
     path = Path(folder_paths.get_output_directory()) / FOLDER / f"{check_name(name, 'the name of a file of measurements')}{SUFFIX}"
+    held_in(path)
+    return path
+
+
+def held_in(path: Path) -> list[Curve]:
+    """The curves of one's own file, none where there is no file. Raises ValueError."""
+    held = curves_of(text_of(path, LONGEST)) if path.exists() else []
+    if held is None:
+        raise ValueError(f"'{displayed(path)}' is there and is no file of measurements: choose another name")
+    return held
+
+
+def export(path: Path, curve: Curve) -> None:
+    """Add a curve to a file. Raises ValueError or OSError in a sentence."""
     with claim(path):
-        held = curves_of(text_of(path, LONGEST)) if path.exists() else []
-        if held is None:
-            raise ValueError(f"'{displayed(path)}' is there and is no file of measurements: choose another name")
+        held = held_in(path)
         held = [*[c for c in held if c.key != curve.key][-(MOST_CURVES - 1) :], curve]
         rows = lambda c: [row_of(k, tile=False) for k in c.readings]
         entries = [{"model": c.model, "lever": c.lever, "key": c.key, "readings": rows(c)} for c in held]
         with replacing(path) as file:
             file.write(json.dumps({"cil_dial": VERSION, "curves": entries}, indent=1).encode())
-    return path

@@ -1,6 +1,7 @@
 """CILStartSweep: one picture, many starts. Fig. 3 and Tables 8 and 9 of the paper for one's own image."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..cil.moments import Moments
 from . import pictures, plots
 from .analytic_init import AnalyticNoise, starts
 from .early_start import WRAPPER
+from .host.inputs import described
 from .host.latents import like_parts, parts_of, sized_for
 from .host.models import model_family
 from .host.notes import say
@@ -26,23 +28,29 @@ from .motion import CATEGORY, flow_backend, flow_input, flow_name, network_input
 from .schedule import LAYOUTS, truncated
 
 FRACTION, SIGMA = "fraction", "sigma"
+MOST_STARTS = 100  # of one sweep
 ENOUGH = 0.8  # of the most consistent motion of whole clips: the last fifth costs more than it shows
 # broken: times the highest start's, and in units of the picture; between the demo models' clips that are whole and those that are not
 WORSE, SLACK = 1.5, 0.003
 
 
 def parse_starts(text: str) -> list[float]:
-    """'1, 0.96, 0.92' or '1:0.8:5' (from, to, how many) -> numbers."""
+    """'1, 0.96, 0.92' or '1:0.8:5' (from, to, how many) -> numbers, at most MOST_STARTS."""
     try:
         if ":" in text:
             ends = text.split(":")
             first, last, count = float(ends[0]), float(ends[1]), int(":".join(ends[2:]))
-            if count < 2:
-                raise ValueError
-            return [first + (last - first) * i / (count - 1) for i in range(count)]
-        return [float(word) for word in text.replace(";", ",").split(",") if word.strip()] or [][0]
+            few = range(min(count, MOST_STARTS + 1))
+            found = [first + (last - first) * i / (count - 1) for i in few] if count >= 2 else []
+        else:
+            found = [float(word) for word in text.replace(";", ",").split(",") if word.strip()]
     except (ValueError, IndexError):
-        raise ValueError(f"starts are numbers with commas between them ('1, 0.96, 0.92') or from:to:count ('1:0.8:5'), but '{text}' was given") from None
+        found = []
+    if not found or not all(map(math.isfinite, found)):
+        raise ValueError(f"starts are numbers with commas between them ('1, 0.96, 0.92') or from:to:count ('1:0.8:5'), but {described(text)} was given")
+    if len(found) > MOST_STARTS:
+        raise ValueError(f"starts: at most {MOST_STARTS} are sampled in one sweep, but {described(text)} asks for more")
+    return found
 
 
 class Column:

@@ -14,13 +14,15 @@ from .graphs import choices_of, inputs_of, prompt_of
 from .verdict import judge, outcome
 
 SECRET = "s3cret-in-a-file"
-TYPED = ("folder", "name")  # inputs in which a path or a name is typed
+TYPED = ("folder", "name", "measurements", "export_as")  # inputs in which a path or a name is typed
+NAMES = ("name", "export_as")  # what these make is a file or folder of the pack's own, so a plain name is none of the ways
 
 
 def secrets(folder):
     """What lies where no graph may look: a text, a video's name, a pipe."""
     (folder / "secret.txt").write_text(f"{SECRET}\n{SECRET}.mp4\n")
     (folder / "secret.mp4").write_text(SECRET)
+    (folder / "secret.json").write_text(f'{{"{SECRET}": 1}}')
     os.mkfifo(folder / "pipe.txt")
     return folder
 
@@ -34,9 +36,9 @@ def paths_outside(host, outside, address):
     dots += [f"../../../../../../../..{outside}", r"\\server\share", r"C:\Windows\win.ini", "//server/share/a.mp4"]
     net = [f"{scheme}://{address}/a.mp4" for scheme in ("http", "https", "ftp", "tcp", "udp", "file", "rtmp", "concat", "data", "crypto", "subfile")]
     links = []
-    for i, target in enumerate([outside, outside / "secret.txt", outside / "pipe.txt", "/etc/passwd", "/"]):
-        (inside / f"link{i}").symlink_to(target)
-        links.append(f"link{i}")
+    for i, target in enumerate([outside, outside / "secret.txt", outside / "pipe.txt", "/etc/passwd", "/", outside / "secret.json"]):
+        links.append(f"link{i}{Path(target).suffix if Path(target).suffix == '.json' else ''}")
+        (inside / links[-1]).symlink_to(target)
     lines = [
         str(outside / "secret.mp4"),
         "../../../../etc/passwd",
@@ -49,7 +51,20 @@ def paths_outside(host, outside, address):
     for i, line in enumerate(lines):
         (inside / f"list{i}.txt").write_text(line + "\n")
     os.mkfifo(inside / "pipe.txt")
-    return [*straight, *dots, *net, *links, *(f"list{i}.txt" for i in range(len(lines))), "pipe.txt", "link0/secret.txt"]
+    os.mkfifo(inside / "pipe.json")
+    (inside / "list.json").write_text(f'{{"{SECRET}": 1}}')
+    return [
+        *straight,
+        *dots,
+        *net,
+        *links,
+        *(f"list{i}.txt" for i in range(len(lines))),
+        "pipe.txt",
+        "pipe.json",
+        "list.json",
+        "link0/secret.txt",
+        "link0/secret.json",
+    ]
 
 
 def swept(host):
@@ -71,6 +86,9 @@ def run(host, info, table, seed=0):
         try:
             for number, way in enumerate(ways):
                 for node, one in targets:
+                    plain = one in NAMES and re.fullmatch(r"\w+(\.\w+)?", way) is not None
+                    if plain and one == "export_as":
+                        continue  # it would be measured for minutes
                     if one not in TYPED and (number + len(node) + len(one)) % 8:
                         continue  # a choice is held against its list, whatever the text: an eighth of the ways each
                     changed = {one: way}  # as a name, "list0.txt" is one like any other
@@ -78,9 +96,7 @@ def run(host, info, table, seed=0):
                     if one == "folder":
                         prompt["n"]["inputs"].pop("images", None)
                     entry, trouble = outcome(host, prompt)
-                    verdict, told = judge(
-                        entry, trouble, one != "name" or not re.fullmatch(r"\w+(\.txt)?", way), [one, "video", "clips", "cannot be", "data set"]
-                    )
+                    verdict, told = judge(entry, trouble, not plain, [one, "video", "clips", "cannot be", "data set"])
                     shown = json.dumps(entry, ensure_ascii=False).replace(json.dumps(way), "") if entry else ""
                     leaked = SECRET in shown.replace(way, "") or "root:" in shown or bool(asked)
                     table.add("paths", "silent" if leaked else verdict, f"{node}.{one} {way}", told)

@@ -136,7 +136,7 @@ def test_curves_as_text():
 
 @pytest.mark.parametrize(
     "text, message",
-    [("", "a curve of Leakage Probe"), ("[1, 2]", "a curve of Leakage Probe"), ('{"sigma": [1]}', "but this came"), ('{"sigma": [1, 2], "slope": [1]}', "2 levels and 1 slopes"), ('{"sigma": [], "slope": []}', "at least one"), ('{"sigma": [1], "slope": [NaN]}', "above 0"), ('{"curve": 3}', "but this came")],
+    [("", "a curve of Leakage Probe"), ("[1, 2]", "a curve of Leakage Probe"), ('{"sigma": [1]}', "but this came"), ('{"sigma": [1, 2], "slope": [1]}', "2 levels and 1 slopes"), ('{"sigma": [], "slope": []}', "at least one"), ('{"sigma": [1], "slope": [NaN]}', "above 0"), ('{"curve": 3}', "but this came"), ("[" * 100_000, "but this came"), ('{"sigma": [1' + "0" * 400 + '], "slope": [1]}', "but this came")],
 )  # fmt: skip
 def test_what_is_no_curve_is_refused_in_words(text, message):
     with pytest.raises(ValueError, match=message):

@@ -430,6 +430,18 @@ def test_a_strip_that_is_none_is_no_tile():
         assert previews.tile_of(text) is None
 
 
+@pytest.mark.parametrize("bad", [10**400, float("nan"), float("inf"), True, "1", None])
+def test_numbers_of_a_file_are_numbers(bad):
+    assert dial_memory.numbers([1, bad], 2) is None and dial_memory.numbers([1, 2.5], 2) == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("name", ["../mine", "CON", "a/b"])
+def test_a_name_that_cannot_be_is_told_before_anything_is_measured(measured, name):
+    measured()
+    with pytest.raises(ValueError, match="cannot be the name of a file of measurements"):
+        turned(**given("SVD", export_as=name))
+
+
 def test_measurements_are_handed_on(measured, places):
     measured(1.0, 1.4, 2.0)
     g = given("SVD", export_as="mine")

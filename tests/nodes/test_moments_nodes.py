@@ -192,7 +192,7 @@ def test_the_host_sees_that_a_folder_has_changed(demo, clips, tmp_path):
 
 
 def test_the_look_at_a_folder_before_a_run_ends_with_an_interrupt_and_leaves_it_to_the_run(demo, clips, tmp_path):
-    videos, told = write_videos(tmp_path / "videos", clips[:2]), nodes_moments.EstimateMoments.fingerprint_inputs
+    videos, told = write_videos(tmp_path / "videos", clips[:2]), nodes_estimate.EstimateMoments.fingerprint_inputs
     comfy.model_management.interrupt_current_processing(True)
     try:
         assert told(folder=str(videos), frames=4) is None and comfy.model_management.processing_interrupted()

@@ -368,6 +368,11 @@ def test_seeds_of_a_sweep_go_round_after_the_last_of_64_bits(demos, clip):
 def test_starts_in_words():
     assert parse_starts("1, 0.96,0.92") == [1, 0.96, 0.92]
     assert parse_starts("1:0.8:3") == pytest.approx([1, 0.9, 0.8])
-    for bad in ("", "one", "1:2", "1:0.5:1"):
-        with pytest.raises(ValueError, match="starts are numbers"):
+    assert len(parse_starts("1:0.5:100")) == len(parse_starts("1," * 100)) == 100
+    for bad in ("", ",", "one", "1:2", "1:0.5:1", "1:0.5:0", "nan", "1, inf", "1e999:0:3", "a" * 5000):
+        with pytest.raises(ValueError, match="starts are numbers") as caught:
             parse_starts(bad)
+        assert len(str(caught.value)) < 300
+    for many in ("1:0.5:101", "1:0.5:100000000000", "1," * 101):
+        with pytest.raises(ValueError, match="at most 100"):
+            parse_starts(many)
