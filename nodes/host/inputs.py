@@ -36,7 +36,7 @@ def clip_roots() -> list[Path]:
 def listing(folder: str) -> str | None:
     """Of a folder that a graph names: what is in it now, or None. The host asks before a run, where an interrupt must stay for the run to see."""
 
-    def check():
+    def check() -> None:
         if comfy.model_management.processing_interrupted():
             raise ValueError("interrupted")
 
