@@ -34,7 +34,7 @@ def test_each_setting_takes_its_default_and_its_ends_and_nothing_else(node, one)
             assert inputs.accepted(one, value) == value
         for value in () if socket else (one.min - 1, one.max * 2 + 1):
             refused(one, value)
-        for value in (math.nan, math.inf, -math.inf, "1", [1], torch.tensor([1.0]), 1j):
+        for value in (math.nan, math.inf, -math.inf, 10**400, "1", [1], torch.tensor([1.0]), 1j):
             refused(one, value)
         if kind == "INT":
             assert inputs.accepted(one, float(one.default)) == one.default
@@ -99,6 +99,13 @@ def test_what_is_right_goes_through_untouched():
     picture, latent = torch.rand(1, 8, 8, 3), {"samples": torch.zeros(1, 4, 8, 8)}
     assert inputs.accepted(of_kind("IMAGE"), picture) is picture
     assert inputs.accepted(of_kind("LATENT"), latent) is latent
+
+
+@pytest.mark.parametrize("node", NODES, ids=[node.define_schema().node_id for node in NODES])
+def test_a_required_input_that_got_nothing_is_named(node):
+    first = next(one.id for one in node.define_schema().inputs if not getattr(one, "optional", False))
+    with pytest.raises(ValueError, match=f"^{first} is needed, but nothing came"):
+        node.execute(**{one.id: None for one in node.define_schema().inputs})
 
 
 def test_every_node_is_wrapped_once():
