@@ -119,7 +119,7 @@ def test_the_demo_runs_in_an_odd_folder(bare):
 def test_the_pack_starts_at_once(host, monkeypatch, tmp_path):
     """A tenth of a second of a quiet machine's time, from the second start on, when Python has kept the compiled files.
 
-    The CPU's time is measured, the best of five, the host's modules being there; half as much again is allowed to a busy machine.
+    The CPU's time is measured, the best of five, the host's modules being there; as much again is allowed to a busy machine.
     """
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
@@ -133,7 +133,7 @@ def test_the_pack_starts_at_once(host, monkeypatch, tmp_path):
     load("cil_first")
     spent = min(load(f"cil_timed{k}") for k in range(5))
     print(f"the host's report: {seconds} s; CPU: {spent:.3f} s")
-    assert not failed and float(seconds) <= 3.0 and spent <= 0.15
+    assert not failed and float(seconds) <= 3.0 and spent <= 0.2
 
 
 def test_nothing_heavy_is_imported_at_start(monkeypatch):
