@@ -79,7 +79,7 @@ def described(value: Any) -> str:
     """A value or the kind of a thing, short enough for a message."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of {' x '.join(map(str, value.shape)) or 'one number'} ({str(value.dtype).removeprefix('torch.')})"
-    if isinstance(value, numbers.Integral) and abs(value) >= 10**20:
+    if isinstance(value, numbers.Integral) and abs(int(value)) >= 10**20:
         return "a whole number of more than 20 digits"
     if value is None or isinstance(value, (bool, numbers.Number)):
         return str(value)
