@@ -17,13 +17,13 @@ WIDTH = 24  # channels of the trained decoder, zero-padded to TAESD's 64
 MIX = 0.5 * torch.tensor([[1.0, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])
 
 
-def encode(pixels):
+def encode(pixels, gain=GAIN, centre=CENTRE):
     """RGB in [0, 1], [..., 3, H, W] -> scaled latents [..., 4, H / 8, W / 8]."""
     cells = F.avg_pool2d(pixels.flatten(0, -4), CELL).unflatten(0, pixels.shape[:-3])
-    return GAIN * torch.einsum("zc,...chw->...zhw", MIX.to(pixels), cells - CENTRE)
+    return gain * torch.einsum("zc,...chw->...zhw", MIX.to(pixels), cells - centre)
 
 
-def encoder_state_dict(template):
+def encoder_state_dict(template, gain=GAIN, centre=CENTRE):
     """`encode` written as weights of the host's TAESD encoder; `template` gives names and shapes.
 
     Colours ride through in the first three channels: identity blocks (their branch is zero
@@ -37,8 +37,8 @@ def encoder_state_dict(template):
         if name == convolutions[0]:
             w[rgb, rgb, 1, 1] = 1
         elif name == convolutions[-1]:
-            w[:, :3, 1, 1] = GAIN * MIX
-            weights[name.replace("weight", "bias")][:] = -GAIN * CENTRE * MIX.sum(1)
+            w[:, :3, 1, 1] = gain * MIX
+            weights[name.replace("weight", "bias")][:] = -gain * centre * MIX.sum(1)
         else:
             w[rgb, rgb, 1:, 1:] = 0.25
     return weights

@@ -75,11 +75,11 @@ def initialise(module):
                 kind.reset_parameters(layer)
 
 
-def vae(decoder):
-    """The host's VAE from the trained decoder weights (see latents.py)."""
+def vae(decoder, encoder=latents.encoder_state_dict):
+    """The host's VAE from the trained decoder weights (see latents.py); encoder(template) gives its encoder's."""
     template = comfy.taesd.taesd.TAESD().state_dict()
     inside = lambda part: {k.removeprefix(part): v for k, v in template.items() if k.startswith(part)}
-    state = {"taesd_encoder." + k: v for k, v in latents.encoder_state_dict(inside("taesd_encoder.")).items()}
+    state = {"taesd_encoder." + k: v for k, v in encoder(inside("taesd_encoder.")).items()}
     for name, value in inside("taesd_decoder.").items():
         state["taesd_decoder." + name] = latents.pad_to(decoder[name].float(), value.shape)
     state["vae_scale"] = torch.tensor(latents.SCALE)

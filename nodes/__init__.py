@@ -5,6 +5,7 @@ from . import (
     analytic_init,
     demo,
     demo_clips,
+    demo_leak,
     dial,
     dynamicrafter,
     early_start,
@@ -49,6 +50,7 @@ NODES = [
         dynamicrafter,
         demo,
         demo_clips,
+        demo_leak,
     )
     for node in module.NODES
 ]

@@ -32,6 +32,9 @@ WAN_TEXT = _wan("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "Wan_
 WAN_VAE = _wan("vae", "wan_2.1_vae.safetensors")
 
 
+DEMO_SCENE, DEMO_SEED = 1, 1  # the scene and the sampler's seed of the median gain, see demo/landscape/picture.py
+
+
 def _demo_source(g, checkpoint, bucket=60):
     """Loader, scene and conditioning of the demo, asked for a slow motion: of that the model makes least."""
     loader = g.node("CILLoadDemoModel", checkpoint=checkpoint)
@@ -67,23 +70,38 @@ def _compare(g, before, after, captions, fps=6.0):
 
 
 def demo():
-    g = Graph("demo", "Early start on the demo model")
+    g = Graph("demo", "1 Start here: what a leak is, and two cures")
     g.note(
-        "## More motion, on a model that needs no download\n\n"
-        "Press **Run**. The same picture is animated twice by a small demo model, which is asked for a slow motion and hardly makes it. "
-        "The second sampler gets the model through **Early Start**, at the level that the probe suggests for this motion (workflow *demo_probe*).\n\n"
-        "Try: `start` in Early Start (lower = more motion, too low breaks the picture), the seeds, a faster motion (in both nodes with `motion_bucket_id`; 20 is better there), the checkpoint *healthy*.\n\n"
-        "It is a demo: the figures hold for this model only. The figures under the clips count motion that flicker cannot fake.",
-        (380, 290),
+        "## Why image-to-video clips stand still\n\n"
+        "Press **Run**; nothing is downloaded. **Simulated Leak** is the ideal model of one small scene, of whose answer 70 % is the still picture at the high noise levels. That is what a leak is, and the clip stands still. "
+        "The same seed then runs through **Early Start**, which leaves those levels out, and through **Motion Gain**, which gives back what is missing.\n\n"
+        "Try: other seeds; `leak` 0 (the ideal model) to 0.95; `start` and `gain`. With your own model the nodes go in the same place: between loader and sampler.\n\n"
+        "It is a simulation: it shows what the nodes do, not how much your model leaks. For that there is *Leakage Probe*.",
+        (380, 340),
     )
-    loader, _, cond = _demo_source(g, "leaking")
-    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=8.0)
+    leak = g.node("CILSimulatedLeak", seed=DEMO_SCENE)
     g.column()
-    plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
-    cured = _ksampler(g, early["model"], cond, "KSampler: early start")
+    cond = g.node(
+        "SVD_img2vid_Conditioning", clip_vision=leak["clip_vision"], init_image=leak["first_frame"], vae=leak["vae"],
+        width=128, height=128, video_frames=12, motion_bucket_id=127, fps=6, augmentation_level=0.0,
+    )  # fmt: skip
+    early = g.node("CILEarlyStart", model=leak["model"], start_as="sigma", start=3.0)
+    gained = g.node("CILMotionGain", model=leak["model"], gain=3.33, end_as="sigma", end=3.0)
     g.column()
-    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in (plain, cured)]
-    _compare(g, *clips, ("plain", "early start"))
+    ways = {"plain": leak["model"], "Early Start": early["model"], "Motion Gain": gained["model"]}
+    made = [_ksampler(g, model, cond, f"KSampler: {name}", seed=DEMO_SEED, steps=20) for name, model in ways.items()]
+    g.column()
+    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=leak["vae"])["IMAGE"] for s in made]
+    g.column()
+    names = list(ways)
+    all_ = g.node(
+        "CILDemoCompare", scene=leak["scene"], before=clips[0], after=clips[1], third=clips[2],
+        before_caption=names[0], after_caption=names[1], third_caption=names[2],
+    )  # fmt: skip
+    g.node("SaveImage", title="Comparison picture", images=all_["strips"], filename_prefix="cil/compare", size=(560, 460))
+    g.column()
+    video = g.node("CreateVideo", images=all_["clip"], fps=6.0)
+    g.node("SaveVideo", title="Comparison video", video=video["VIDEO"], filename_prefix="cil/compare", format="mp4", codec="h264", size=(760, 420))
     return g
 
 

@@ -1,47 +1,46 @@
-"""The demo's latent space: a small autoencoder in the host's TAESD layout, trained on the demo's pictures.
+"""The landscape's latent space: the demo's linear code of 8 x 8 pixel means, centred for brighter pictures, with a decoder of its own.
 
-The code is the sampler's own space: about unit variance, `SCALE` times what the host's VAE
-node hands out, as with SVD. Both nets are narrower than the host's; padded with zeros (demo/latents.py, `pad_to`) its VAE loader reads them.
+A code that is trained with its encoder was tried: models trained in it did not leak, and the means keep the moments of the pixels.
 """
 
-from functools import lru_cache
-from pathlib import Path
-
+import torch
 from safetensors.torch import load_file
-from torch.nn import Sequential
 
-from ..latents import SCALE, Block, conv, decoder  # noqa: F401  # SCALE is the demo's too
+from .. import latents
+from ..latents import SCALE  # noqa: F401  # the demo's too
+from . import scenes
 
-SOCKETS = Path(__file__).parent / "sockets.safetensors"  # autoencoder and image encoder, shared by the checkpoints
-CHANNELS = 4
-WIDTH = 32  # channels of the trained nets, zero-padded to TAESD's 64
-
-
-def encoder(width=WIDTH):
-    """TAESD's encoder at another width, RGB [n, 3, H, W] -> code [n, 4, H / 8, W / 8]; the module names are the host's."""
-    layers = [conv(3, width), Block(width)]
-    for _ in range(3):
-        layers += [conv(width, width, stride=2, bias=False), Block(width), Block(width), Block(width)]
-    return Sequential(*layers, conv(width, CHANNELS))
-
-
-def part(name):
-    """One of the sockets' parts, float32: "encoder.", "decoder." or "clip_vision." -> state dict without that prefix."""
-    return {k.removeprefix(name): v.float() for k, v in load_file(SOCKETS).items() if k.startswith(name)}
-
-
-@lru_cache
-def _trained(name, device):
-    net = {"encoder.": encoder, "decoder.": decoder}[name](WIDTH)
-    net.load_state_dict(part(name))
-    return net.requires_grad_(False).eval().to(device)
+GAIN, CENTRE = 5.0, 0.5
+WIDTH = 32  # channels of the trained decoder, zero-padded to TAESD's 64
+SOCKETS = scenes.FOLDER / "sockets.safetensors"  # VAE decoder and image encoder
 
 
 def encode(pixels):
-    """RGB in [0, 1], [..., 3, H, W] -> code [..., 4, H / 8, W / 8]."""
-    return _trained("encoder.", pixels.device)(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3])
+    """RGB in [0, 1], [..., 3, H, W] -> scaled latents [..., 4, H / 8, W / 8]."""
+    return latents.encode(pixels, GAIN, CENTRE)
+
+
+def encoder_state_dict(template):
+    return latents.encoder_state_dict(template, GAIN, CENTRE)
+
+
+def decoder():
+    return latents.decoder(WIDTH)
+
+
+def socket(part):
+    """One of the sockets' parts, "decoder." or "clip_vision.": a state dict in float32 without that prefix."""
+    return {k.removeprefix(part): v.float() for k, v in load_file(SOCKETS).items() if k.startswith(part)}
+
+
+def narrow_decoder():
+    """The decoder as it was trained: what the host's VAE computes at full width, several times faster."""
+    net = decoder()
+    net.load_state_dict(socket("decoder."))
+    return net.requires_grad_(False).eval()
 
 
 def decode(code):
-    """Code [..., 4, h, w] -> RGB in [0, 1], [..., 3, 8 h, 8 w]."""
-    return _trained("decoder.", code.device)(code.flatten(0, -4)).unflatten(0, code.shape[:-3]).clamp(0, 1)
+    """Scaled latents [..., 4, h, w] -> RGB in [0, 1], [..., 3, 8 h, 8 w]."""
+    with torch.no_grad():
+        return narrow_decoder()(code.flatten(0, -4)).unflatten(0, code.shape[:-3]).clamp(0, 1)

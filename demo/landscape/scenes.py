@@ -1,4 +1,4 @@
-"""Procedural clips: a balloon, a butterfly or a kite over hills that stand still.
+"""Procedural clips: a balloon or a kite over hills that stand still.
 
 A clip is a function of few parameters. All but the motion can be read off the first frame,
 and nobody needs to be told how much of it there is: the motion is one of the rows of
@@ -10,21 +10,25 @@ posterior of a clip given its first frame is a mixture of a few hundred clips, a
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
 
 import torch
 
+FOLDER = Path(__file__).parent
 SIZE = 128  # pixels, both sides
 FRAMES = 12
 FPS = 6
-KINDS = ("balloon", "butterfly", "kite")
+KINDS = ("balloon", "kite")
+WINDOW = 60  # pixels, both sides: the largest subject fits into it
 MAX_BUCKET = 255
 OPEN = 127  # the motion bucket of a clip whose amount of motion is not told, and the host's default
-MARGIN, ROOM = 13, 20  # pixels that a subject's centre keeps from the frame's edge, always and in the first frame
+MARGIN, ROOM = 17, 24  # pixels that a subject's centre keeps from the frame's edge, always and in the first frame
 HEADINGS = 16
-SPEEDS = (1.4, 1.8, 2.2, 2.6, 3.0, 3.4, 3.8, 4.2)  # pixels a frame: an eighth to a third of the frame in a clip
+SPEEDS = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0, 3.3)  # pixels a frame: a tenth to more than a quarter of the frame in a clip
 MAX_SPEED = SPEEDS[-1]
-PAN, ZOOM = 1.5, 0.012  # pixels a frame; growth a frame
-STILL_SHARE, CAMERA_SHARE = 0.15, 0.2  # of all clips, before those that leave the frame are taken out
+PAN, ZOOM = 1.2, 0.010  # pixels a frame; growth a frame
+STILL_SHARE, CAMERA_SHARE = 0.15, 0.15  # of all clips, before those that leave the frame are taken out
 
 
 def _directions(n):
@@ -102,8 +106,11 @@ def _vivid(hue):
     return ((((hue[..., None] + offsets) % 1) * 6 - 3).abs() - 1).clamp(0, 1)
 
 
-def sample(n, generator, told=0.5):
-    """Draw the parameters of n clips; the share `told` of them has its amount of motion as bucket. `generator` is a CPU torch.Generator."""
+def sample(n, generator, told=0.5, frames=FRAMES):
+    """Draw the parameters of n clips whose subject stays in the frame for `frames`.
+
+    The share `told` of them has its amount of motion as bucket. `generator` is a CPU torch.Generator.
+    """
     uniform = lambda *shape: torch.rand(*shape, generator=generator)
     between = lambda low, high, *shape: low + (high - low) * uniform(*shape)
     tone = uniform(n)  # the landscape's hue; the subject's is kept away from it
@@ -112,7 +119,7 @@ def sample(n, generator, told=0.5):
     hills = [tint(hue(0.02 * k, 0.1), 0.45 - 0.1 * k, between(0.50 - 0.13 * k, 0.60 - 0.13 * k, n)) for k in range(3)]
     bright = hue(0.45, 0.2)
     start = ROOM + (SIZE - 2 * ROOM) * uniform(n, 2)
-    motion = _draw_motions(start, generator)
+    motion = _draw_motions(start, generator, frames)
     open_ = uniform(n) >= told
     return Scenes(
         sky=torch.stack([tint(hue(0.5, 0.2), 0.55, between(0.50, 0.75, n)), tint(hue(0.1, 0.3), 0.80, between(0.80, 0.95, n))], 1),
@@ -132,7 +139,7 @@ def sample(n, generator, told=0.5):
         fields=torch.stack([between(0.10, 0.22, n, 3), between(-6, 6, n, 3), between(5, 11, n, 3), 2 * math.pi * uniform(n, 3)], -1),
         kind=torch.randint(len(KINDS), (n,), generator=generator).float(),
         colours=torch.stack([0.95 * _vivid(bright), 0.35 + 0.65 * _vivid((bright + between(0.1, 0.2, n)) % 1)], 1),
-        radius=between(11.0, 14.0, n),
+        radius=between(15.0, 18.0, n),
         start=start,
         motion=motion,
         bucket=torch.where(open_, torch.tensor(float(OPEN)), bucket(motion)),
@@ -145,8 +152,8 @@ def stays(start, motions=MOTIONS, frames=FRAMES):
     return ((end >= MARGIN) & (end <= SIZE - MARGIN)).all(-1)
 
 
-def _draw_motions(start, generator):
-    weights = SHARES * stays(start)
+def _draw_motions(start, generator, frames):
+    weights = SHARES * stays(start, frames=frames)
     return MOTIONS[torch.multinomial(weights, 1, generator=generator)[:, 0]]
 
 
@@ -159,6 +166,32 @@ def amount(motion):
 def bucket(motion):
     """The motion bucket that tells an amount: 0 = still, 255 = the fastest."""
     return (amount(motion) * (MAX_BUCKET / (MAX_SPEED + PAN))).round()
+
+
+def pixels_of(bucket):
+    """The amount of motion that a bucket tells, pixels a frame."""
+    return bucket * ((MAX_SPEED + PAN) / MAX_BUCKET)
+
+
+def gliding(scenes, pixels, other=False):
+    """The same first frames, the subject gliding `pixels` a frame under a camera that stands, through the frame's middle.
+
+    other: as true a clip, the other way as far as the frame has room for it.
+    """
+    ways = torch.tensor(_directions(HEADINGS))
+    end = scenes.start[:, None] + (FRAMES - 1) * pixels * ways
+    outside = (MARGIN - end).clamp(min=0).sum(-1) + (end - (SIZE - MARGIN)).clamp(min=0).sum(-1)  # [n, HEADINGS]
+    through_the_middle = ((SIZE / 2 - scenes.start)[:, None] * ways).sum(-1) / SIZE
+    first = ways[(through_the_middle - outside).argmax(1)]
+    way = ways[(-(first[:, None] * ways).sum(-1) - outside).argmax(1)] if other else first
+    return scenes.replace(motion=torch.cat([pixels * way, torch.zeros(len(scenes), 3)], 1))
+
+
+@cache
+def typical_travel():
+    """The median way of a subject in the data from the first frame to the last, pixels."""
+    places = path(sample(4096, torch.Generator().manual_seed(2_000_000_033)))
+    return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
 
 
 def _places(start, motion, k):
@@ -184,9 +217,8 @@ def _waves(rows, x):
 
 
 def _landscape(scenes, k):
-    """Sky and hills as the camera sees them in the frames k [t]: [n, t, 3, SIZE, SIZE]; one frame where no camera moves."""
+    """Sky and hills as the camera sees them in the frames k [t]: [n, t, 3, SIZE, SIZE]."""
     device = scenes.start.device
-    k = k if scenes.motion[:, 2:].any() else k[:1]
     axis = (torch.arange(SIZE, device=device) + 0.5) / SIZE
     k = k.float()[None, :, None, None]
     at = lambda v: v[:, None, None, None]
@@ -221,9 +253,12 @@ def _landscape(scenes, k):
     return picture.clamp(0, 1)
 
 
-def subject(scenes, centre, grown=1.0):
-    """The subject alone: centre [n, t, 2] pixels, grown [n, t] its growth -> cover [n, t, 1, SIZE, SIZE] in [0, 1], colour [n, t, 3, SIZE, SIZE]."""
-    axis = torch.arange(SIZE, device=centre.device) + 0.5
+def subject(scenes, centre, grown=1.0, window=SIZE):
+    """The subject alone in a window: centre [n, t, 2] pixels from the window's corner, grown [n, t] its growth.
+
+    -> cover [n, t, 1, w, w] in [0, 1], colour [n, t, 3, w, w].
+    """
+    axis = torch.arange(window, device=centre.device) + 0.5
     size = scenes.radius[:, None] * torch.as_tensor(grown, device=centre.device).expand(centre.shape[:2])
     at = lambda v: v[..., None, None]
     x = (axis[None, None, None, :] - at(centre[..., 0])) / at(size)
@@ -240,22 +275,13 @@ def subject(scenes, centre, grown=1.0):
     stripes = torch.sin(9.5 * x / (1.02 - 0.5 * (y + 0.25) ** 2).clamp(min=0.4)) > 0
     balloon = edge(torch.maximum(envelope, basket)), torch.where((basket > envelope)[:, :, None], dark, torch.where(stripes[:, :, None], first, second) * light)
 
-    upper, lower, body = (
-        (1 - (((side - 0.52) / 0.50) ** 2 + ((y + 0.32) / 0.52) ** 2).sqrt()) * 0.5,
-        (1 - (((side - 0.40) / 0.38) ** 2 + ((y - 0.42) / 0.42) ** 2).sqrt()) * 0.38,
-        ellipse(0, 0, 0.13, 0.85),
-    )
-    spots = ((side - 0.58) ** 2 + (y + 0.36) ** 2 < 0.05) | ((side - 0.42) ** 2 + (y - 0.44) ** 2 < 0.03)
-    wings = torch.where(spots[:, :, None], second, first) * light
-    butterfly = edge(torch.maximum(torch.maximum(upper, lower), body)), torch.where((body > 0)[:, :, None], dark, wings)
-
     diamond = 0.62 * (1 - side / 0.78 - torch.where(y < -0.15, (-0.15 - y) / 0.75, (y + 0.15) / 0.95))
     tail = torch.maximum(ellipse(0.14, 0.92, 0.13, 0.10), ellipse(-0.12, 1.12, 0.13, 0.10))
     quarters = (x > 0) == (y > -0.15)
     kite = edge(torch.maximum(diamond, tail)), torch.where((tail > diamond)[:, :, None], first, torch.where(quarters[:, :, None], first, second) * light)
 
     cover, colour = 0, 0
-    for k, (c, rgb) in enumerate((balloon, butterfly, kite)):
+    for k, (c, rgb) in enumerate((balloon, kite)):
         mine = (scenes.kind == k)[:, None, None, None].to(c)
         cover, colour = cover + c * mine, colour + rgb * mine[:, :, None]
     return cover[:, :, None], colour.clamp(0, 1)
@@ -265,9 +291,18 @@ def render(scenes, frames=FRAMES, only_last=False):
     """The clips as RGB in [0, 1]: [n, frames, 3, SIZE, SIZE], or [n, 1, ...] their last frame."""
     k = torch.arange(frames, device=scenes.start.device)[-1 if only_last else 0 :]
     centre = _places(scenes.start[:, None], scenes.motion[:, None], k.expand(len(scenes), -1))
-    cover, colour = subject(scenes, centre, (scenes.motion[:, 4:5] * k).exp())
-    picture = _landscape(scenes, k)
-    return picture + (colour - picture) * cover
+    picture = scenes.start.new_empty(*centre.shape[:2], 3, SIZE, SIZE)
+    moving = scenes.motion[:, 2:].any(1)
+    for camera, frame in ((moving, k), (~moving, k[:1])):  # a camera that stands sees one picture
+        if camera.any():
+            picture[camera] = _landscape(scenes[camera], frame)
+    corner = (centre - WINDOW / 2).floor().clamp(0, SIZE - WINDOW)
+    cover, colour = subject(scenes, centre - corner, (scenes.motion[:, 4:5] * k).exp(), WINDOW)
+    n, t, rgb = (torch.arange(m, device=centre.device) for m in (*centre.shape[:2], 3))
+    x, y = (corner.long()[..., None] + torch.arange(WINDOW, device=centre.device)[:, None].mT[None, None]).unbind(2)
+    at = (n[:, None, None, None, None], t[:, None, None, None], rgb[:, None, None], y[:, :, None, :, None], x[:, :, None, None, :])
+    picture[at] += (colour - picture[at]) * cover
+    return picture
 
 
 def candidates(scene, frames=FRAMES):

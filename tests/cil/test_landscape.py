@@ -32,6 +32,31 @@ def test_the_first_frame_does_not_tell_the_motion():
     assert torch.equal(scenes.render(scene, 1), scenes.render(still(scene), 1))
 
 
+def test_a_glide_is_as_fast_as_asked_and_the_other_goes_elsewhere():
+    scene = drawn(64)
+    for pixels in (0.0, 2.4, scenes.MAX_SPEED):
+        one, other = (scenes.gliding(scene, pixels, back) for back in (False, True))
+        for made in (one, other):
+            places = scenes.path(made)
+            way = places[:, -1] - places[:, 0]
+            assert torch.allclose(way.norm(dim=-1), torch.tensor(pixels * (scenes.FRAMES - 1)), atol=1e-3)
+            assert places.min() >= scenes.MARGIN - 1e-3 and places.max() <= scenes.SIZE - scenes.MARGIN + 1e-3
+        if pixels == 2.4:
+            apart = torch.nn.functional.cosine_similarity(one.motion[:, :2], other.motion[:, :2])
+            assert apart.max() < 0.8 and apart.median() < -0.5
+    assert torch.equal(scenes.render(scenes.gliding(scene[:4], 2.4), 1), scenes.render(still(scene[:4]), 1))
+
+
+def test_the_window_holds_all_of_a_subject():
+    """However it is placed and grown, what is drawn in the window is the subject drawn in the whole frame."""
+    scene = drawn(12, seed=5).replace(radius=18.0)
+    scene = scene.replace(motion=torch.cat([scene.motion[:, :4], torch.full((12, 1), scenes.ZOOM)], 1))
+    k = torch.arange(scenes.FRAMES)
+    cover, colour = scenes.subject(scene, scenes.path(scene), (scene.motion[:, 4:5] * k).exp())
+    ground = scenes._landscape(scene, k)
+    assert torch.allclose(scenes.render(scene), ground + (colour - ground) * cover, atol=1e-5)
+
+
 def test_the_last_frame_alone_is_the_clips_last_frame():
     scene = drawn(6)
     assert torch.allclose(scenes.render(scene, 5)[:, -1:], scenes.render(scene, 5, only_last=True), atol=1e-5)

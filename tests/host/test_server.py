@@ -56,7 +56,7 @@ def test_the_demo_makes_a_video_and_a_picture(host, root):
     seen = []
     entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
     assert run.error_of(entry) is None
-    assert ("KSampler", 25, 25) in seen
+    assert ("KSampler", 20, 20) in seen
     video = host.fetch(entry["outputs"][node_id(prompt, "SaveVideo")]["images"][0])
     with av.open(io.BytesIO(video)) as container:
         frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
@@ -64,8 +64,8 @@ def test_the_demo_makes_a_video_and_a_picture(host, root):
     assert frames[0].shape[1] > 2 * 128 and np.ptp(frames[0]) > 100
     picture = Image.open(io.BytesIO(host.fetch(entry["outputs"][node_id(prompt, "SaveImage")]["images"][0])))
     assert picture.size[0] >= 6 * 128
-    texts = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILMotionScore"]
-    assert len(texts) == 2 and all(t.startswith("motion score") for t in texts)
+    (text,) = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILDemoCompare"]
+    assert text.startswith("plain: stands still; Early Start: goes ") and "Motion Gain: goes " in text, text
 
 
 def test_the_same_graph_twice_is_the_same_video(host, root):

@@ -1,0 +1,50 @@
+"""Clips of the landscape beside the truth, so that a person sees which one moves: a trail behind the subject, and words."""
+
+import numpy as np
+import torch
+
+from . import measure, scenes
+
+TRUE = "a true clip"
+STILL = 0.25  # of the true way, below which a clip stands still
+DOT, LIGHT, DARK = 2, (255, 255, 255, 220), (30, 30, 30, 160)
+
+
+def told(travel, true):
+    """Pixels of travel in words. true: of the true clip."""
+    if travel < STILL * true:
+        return "stands still"
+    return f"goes {100 * travel / true:.0f} % of the true way"
+
+
+def trailed(frames, tracks):
+    """IMAGE frames [t, H, W, 3] of one clip with dots where its subject has been; frames in which there is none leave none."""
+    from PIL import Image, ImageDraw
+
+    factor = frames.shape[1] / scenes.SIZE
+    been = [place if error <= measure.LOST else None for place, error in zip((tracks.places[0] * factor).tolist(), tracks.errors[0].tolist())]
+    out = []
+    for k, frame in enumerate(frames):
+        picture = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy()).convert("RGBA")
+        layer = Image.new("RGBA", picture.size)
+        draw = ImageDraw.Draw(layer)
+        for x, y in filter(None, been[: k + 1]):
+            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), LIGHT, DARK)
+        out.append(torch.from_numpy(np.asarray(Image.alpha_composite(picture, layer).convert("RGB")).copy()).float() / 255)
+    return torch.stack(out)
+
+
+def panels(scene, clips):
+    """The true clip and others beside it. scene: of one clip, its motion the true one; clips: {caption: IMAGE [t, 128, 128, 3]}.
+
+    -> (trailed clips at twice the size, captions, pixels of travel), the truth first.
+    """
+    from ...nodes import pictures
+
+    frames = max(len(clip) for clip in clips.values())
+    every = {TRUE: scenes.render(scene, frames)[0].movedim(1, -1), **clips}
+    tracks = {name: measure.track(clip.movedim(-1, 1)[None].float().cpu(), scene) for name, clip in every.items()}
+    travel = {name: float(found.travel) for name, found in tracks.items()}
+    made = [trailed(pictures.enlarged(clip.float().cpu()), tracks[name]) for name, clip in every.items()]
+    captions = [f"{name}: what was possible" if i == 0 else f"{name}: {told(travel[name], travel[TRUE])}" for i, name in enumerate(every)]
+    return made, captions, list(travel.values())

@@ -1,0 +1,68 @@
+"""README's pictures of the simulated leak: `python run.py do demo.landscape.picture`.
+
+Of the scenes 0 to 15, each with the demo graph's settings and one sampler's seed, the moving picture
+(demo/compare.webp) shows the one whose gain in travel by Motion Gain is the median of the sixteen (the
+lower of the two in the middle). The strip (demo/strip.webp) has the first eight as they come.
+"""
+
+import torch
+
+from ..train import FOLDER
+from . import panels, scenes
+
+SCENES, SHOWN, SEED, STEPS = 16, 8, 1, 20
+LEAK, ABOVE = 0.7, 3.0
+QUALITY = 80
+
+
+def animated(seed):
+    """-> a scene and its clips: {caption: IMAGE}."""
+    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+
+    import nodes as host
+
+    from ...nodes.demo_leak import SimulatedLeak
+    from ...nodes.early_start import CILEarlyStart
+    from ...nodes.motion_gain import CILMotionGain
+
+    run = lambda node, *given: node.PREPARE_CLASS_CLONE(None).execute(*given).args
+    model, vision, vae, first, _, scene = run(SimulatedLeak, seed, LEAK, ABOVE)
+    positive, negative, latent = SVD_img2vid_Conditioning().encode(vision, first, vae, scenes.SIZE, scenes.SIZE, scenes.FRAMES, 127, scenes.FPS, 0.0)
+    gain = round(1 / (1 - LEAK), 2)
+    ways = {
+        "plain": model,
+        "Early Start": run(CILEarlyStart, model, "sigma", ABOVE, True)[0],
+        "Motion Gain": run(CILMotionGain, model, gain, "sigma", ABOVE, "constant", "own first frame", "nothing", 1.0)[0],
+    }
+    clips = {}
+    for name, patched in ways.items():
+        samples = host.KSampler().sample(patched, SEED, STEPS, 1.0, "euler", "karras", positive, negative, latent, 1.0)[0]["samples"]
+        clips[name] = vae.decode(samples)
+    return scene, clips
+
+
+@torch.inference_mode()
+def main(arguments=None):
+    from PIL import Image
+
+    from ...nodes import pictures
+
+    found = []
+    for seed in range(SCENES):
+        made, captions, travel = panels.panels(*animated(seed))
+        found.append((travel[3] - travel[1], seed, made, captions))
+        print(seed, [round(t, 1) for t in travel], flush=True)
+    gain, chosen, made, captions = sorted(found, key=lambda f: f[:2])[(SCENES - 1) // 2]
+    print(f"shown: scene {chosen}, sampler's seed {SEED}: Motion Gain adds {gain:.1f} pixels")
+    image = lambda frame: Image.fromarray((frame * 255).round().byte().numpy())
+    save(FOLDER / "compare.webp", [image(frame) for frame in pictures.even(pictures.side_by_side(made, captions))])
+    rows = []
+    for way, words in ((1, "plain: the last frame of eight clips, and the way of each subject"), (3, "the same eight with Motion Gain")):
+        tiles = torch.cat([made[way][-1] for _, _, made, _ in found[:SHOWN]], 1)
+        rows.append(pictures.captioned(pictures.same_size(tiles[None], tiles.shape[0] // 2, tiles.shape[1] // 2)[0], words))
+    save(FOLDER / "strip.webp", [image(torch.cat(rows))])
+
+
+def save(path, frames):
+    frames[0].save(path, save_all=len(frames) > 1, append_images=frames[1:], duration=round(1000 / scenes.FPS), loop=0, quality=QUALITY)
+    print(f"{path.name}: {len(frames)} frames of {frames[0].size[0]} x {frames[0].size[1]}, {path.stat().st_size // 1024} KiB")
