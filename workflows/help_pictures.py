@@ -26,7 +26,7 @@ def examples():
     """The pack's nodes -> the page's form of the workflow to show each in; a demo's only where no other has it."""
     found = {}
     graphs = [json.loads(page_file(recipe.__name__).read_text(encoding="utf-8")) for recipe in WORKFLOWS]
-    for graph in sorted(graphs, key=lambda graph: any(n["type"] == "CILLoadDemoModel" for n in graph["nodes"])):
+    for graph in sorted(graphs, key=lambda graph: any(n["type"] in ("CILLoadDemoModel", "CILSimulatedLeak") for n in graph["nodes"])):
         for node in graph["nodes"]:
             if node["properties"].get("cnr_id") == "i2v-motion":
                 found.setdefault(node["type"], graph)

@@ -79,7 +79,7 @@ def thumbnail(title, page, made=None):
 def make(graph, host=None):
     """Write one workflow's thumbnail; with a host, run it if it is a demo's."""
     page = json.loads(page_file(graph.name).read_text(encoding="utf-8"))
-    runs = host and any(node["type"] == "CILLoadDemoModel" for node in page["nodes"])
+    runs = host and any(node["type"] in ("CILLoadDemoModel", "CILSimulatedLeak") for node in page["nodes"])
     path = page_file(graph.name).with_suffix(".jpg")
     thumbnail(path.stem, page, results(host, graph.name) if runs else None).save(path, quality=78, optimize=True)
     print(f"{path.name}: {path.stat().st_size} bytes", flush=True)

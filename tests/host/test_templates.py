@@ -319,6 +319,8 @@ def opened(blueprint):
 
 
 def test_blueprints_have_the_form_of_the_hosts_own(listed):
+    if "Image to Video (Wan 2.2)" not in listed:
+        pytest.skip("this host has no blueprint of its own to hold ours against")
     own = listed["Image to Video (Wan 2.2)"]
     (inner,) = own["definitions"]["subgraphs"]
     for name in BLUEPRINTS:
