@@ -32,7 +32,7 @@ WAN_TEXT = _wan("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "Wan_
 WAN_VAE = _wan("vae", "wan_2.1_vae.safetensors")
 
 
-DEMO_SCENE, DEMO_SEED = 1, 1  # the scene and the sampler's seed of the median gain, see demo/landscape/picture.py
+DEMO_SCENE, DEMO_SEED = 6, 1  # the scene and the sampler's seed of the median gain, see demo/landscape/picture.py
 
 
 def _demo_source(g, checkpoint, bucket=60):
