@@ -2,7 +2,7 @@
 
 Of the scenes 0 to 15, each with the demo graph's settings and one sampler's seed, the moving picture
 (demo/compare.webp) shows the one whose gain in travel by Motion Gain is the median of the sixteen (the
-lower of the two in the middle). The strip (demo/strip.webp) has the first eight as they come.
+lower of the two in the middle). The strip (simulated-leak.webp of the help pages) has the first eight as they come.
 """
 
 import torch
@@ -60,7 +60,7 @@ def main(arguments=None):
     for way, words in ((1, "plain: the last frame of eight clips, and the way of each subject"), (3, "the same eight with Motion Gain")):
         tiles = torch.cat([made[way][-1] for _, _, made, _ in found[:SHOWN]], 1)
         rows.append(pictures.captioned(pictures.same_size(tiles[None], tiles.shape[0] // 2, tiles.shape[1] // 2)[0], words))
-    save(FOLDER / "strip.webp", [image(torch.cat(rows))])
+    save(FOLDER.parent / "nodes" / "web" / "docs" / "simulated-leak.webp", [image(torch.cat(rows))])
 
 
 def save(path, frames):
