@@ -10,7 +10,7 @@ FONTS: tuple[str, ...] = (
     "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "SourceHanSansSC-Regular.otf", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf",
     "DroidSansFallback.ttf", "msyh.ttc", "msyh.ttf", "simhei.ttf", "simsun.ttc", "PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Light.ttc", "Arial Unicode.ttf",
 )  # fmt: skip
-NOBODYS = "\uffff"  # a code point that is no character: every font draws its box, or nothing, for it
+NOBODYS = chr(0xFFFF)  # a code point that is no character: every font draws its box, or nothing, for it
 UNDRAWN = "[no font for this]"
 
 

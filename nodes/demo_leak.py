@@ -71,7 +71,16 @@ class DemoCompare(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, scene, before, after, before_caption: str, after_caption: str, third=None, third_caption: str = "with another") -> io.NodeOutput:
+    def execute(
+        cls,
+        scene: scenes.Scenes,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        before_caption: str,
+        after_caption: str,
+        third: torch.Tensor | None = None,
+        third_caption: str = "with another",
+    ) -> io.NodeOutput:
         from ..demo.landscape import panels
         from . import pictures
 

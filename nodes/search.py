@@ -44,6 +44,7 @@ WORDS = {
     "CILLoadDemoModel": DEMO,
     "CILDemoScene": DEMO,
     "CILDemoClips": DEMO,
+    "CILSimulatedLeak": (*DEMO, *LEAK, "模拟"),
     "CILDemoCompare": (*DEMO, "side by side", "compare", "对比"),
 }
 # node: the inputs that a first try leaves alone

@@ -182,8 +182,8 @@ def gliding(scenes, pixels, other=False):
     end = scenes.start[:, None] + (FRAMES - 1) * pixels * ways
     outside = (MARGIN - end).clamp(min=0).sum(-1) + (end - (SIZE - MARGIN)).clamp(min=0).sum(-1)  # [n, HEADINGS]
     through_the_middle = ((SIZE / 2 - scenes.start)[:, None] * ways).sum(-1) / SIZE
-    first = ways[(through_the_middle - 10 * outside).argmax(1)]
-    way = ways[(-(first[:, None] * ways).sum(-1) - 10 * outside).argmax(1)] if other else first
+    first = ways[(through_the_middle - 1000 * outside).argmax(1)]
+    way = ways[(-(first[:, None] * ways).sum(-1) - 1000 * outside).argmax(1)] if other else first
     return scenes.replace(motion=torch.cat([pixels * way, torch.zeros(len(scenes), 3)], 1))
 
 

@@ -159,7 +159,9 @@ def train_model(name, recipe, batch, seed, out):
     training.run(recipe.trunk, warm, logs / "trunk.jsonl", out.parent)
     training.average = {k: v.clone() for k, v in training.network.state_dict().items()}
     log, last = logs / f"{name}.jsonl", recipe.trunk + recipe.cool
-    log.write_text(json.dumps({"recipe": name, "trunk": recipe.trunk, "cool": recipe.cool, "batch": batch, "seed": seed, "told": TOLD}) + "\n")
+    log.write_text(
+        json.dumps({"recipe": name, "trunk": recipe.trunk, "cool": recipe.cool, "batch": batch, "seed": seed, "told": TOLD}) + "\n", encoding="utf-8"
+    )
     training.run(last, lambda step: (last - step) / recipe.cool, log)
     half = {k: v.half().cpu().contiguous() for k, v in training.average.items()}
     about = {"recipe": name, "trunk": str(recipe.trunk), "step": str(last), "batch": str(batch), "seed": str(seed)}

@@ -10,7 +10,8 @@ import logging
 NEEDS = {
     "no node of this pack": [
         "comfy_api.latest.ComfyExtension", "comfy_api.latest.io", "comfy_api.latest.ui", "comfy_execution.graph.ExecutionBlocker",
-        "comfy.model_management.throw_exception_if_processing_interrupted", "comfy.model_management.InterruptProcessingException",
+        "comfy.model_management.throw_exception_if_processing_interrupted", "comfy.model_management.processing_interrupted",
+        "comfy.model_management.InterruptProcessingException",
         "comfy.model_management.get_torch_device", "comfy.model_management.intermediate_device", "comfy.model_management.load_models_gpu",
         "comfy.model_management.load_model_gpu", "comfy.model_management.free_memory", "comfy.model_management.get_free_memory",
         "comfy.utils.ProgressBar", "comfy.utils.PROGRESS_BAR_ENABLED", "comfy.utils.load_torch_file", "comfy.utils.common_upscale",
