@@ -188,8 +188,8 @@ def test_the_whole_suite_is_spread_over_the_cores_and_a_named_file_is_not():
 
 
 def test_texts_can_be_written_to_a_western_console(root):
-    """Whatever the pack's code can say fits cp1252, in which many consoles still write."""
-    for path in sources(root):
+    """Whatever the pack's code can say fits cp1252, in which many consoles still write; search words go to the page alone."""
+    for path in set(sources(root)) - {root / "nodes" / "search.py"}:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in set(ast.walk(tree)) - docstrings:
