@@ -30,6 +30,9 @@ def host(tmp_path_factory):
     (base / "registered").mkdir()
     places = base / "extra_model_paths.yaml"
     places.write_text(json.dumps({"clips": {"base_path": str(base), "cil_clips": "registered"}}))
+    # what the campaign's short part hands to nodes
+    (base / "custom_nodes").mkdir()
+    shutil.copy(Path(__file__).parent.parent / "campaign" / "things.py", base / "custom_nodes" / "campaign_things.py")
     with run.server(base, arguments=("--extra-model-paths-config", places)) as running:
         yield running
 
