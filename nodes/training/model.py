@@ -136,7 +136,7 @@ def existing_adapters(model: Model, lora: dict) -> dict[str, torch.nn.Module]:
         up, down = (part.float().flatten(1) for part in patch.weights[:2])  # [out, rank], [rank, in]
         if key not in shapes or (up.shape[0], down.shape[1]) != (shapes[key][0], shapes[key][1:].numel()):
             raise ValueError(
-                f"the existing LoRA belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}"
+                f"existing_lora belongs to another model: its '{key}' is for a layer of {up.shape[0]} x {down.shape[1]}, this model's is {tuple(shapes.get(key, ()))}"
             )
         alpha = float(up.shape[1] if patch.weights[2] is None else patch.weights[2])
         adapters[key] = LoRAAdapter(set(), (up, down, alpha, None, None, None)).to_train()
@@ -144,7 +144,7 @@ def existing_adapters(model: Model, lora: dict) -> dict[str, torch.nn.Module]:
     strange = [name for name in lora if name not in used and not name.endswith(".alpha")]
     if strange or not adapters:
         raise ValueError(
-            f"the existing LoRA belongs to another model: {len(strange)} of its {len(lora)} tensors fit nowhere, for example '{next(iter(strange), '')}'"
+            f"existing_lora belongs to another model: {len(strange)} of its {len(lora)} tensors fit nowhere, for example '{next(iter(strange), '')}'"
         )
     return adapters
 

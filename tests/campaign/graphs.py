@@ -41,6 +41,7 @@ def prompt_of(info, name, changed, cheap=False):
         "u": {"class_type": "CFGGuider", "inputs": {"model": ["m", 0], "positive": ["c", 0], "negative": ["c", 1], "cfg": 1.0}},
         "l": {"class_type": "CILLoadMoments", "inputs": {"moments_name": "demo.safetensors", "detail": "channel"}},
         "d": {"class_type": "CILDemoClips", "inputs": {"clip_vision": ["m", 1], "count": 2, "seed": 0}},
+        "w": {"class_type": "CILSimulatedLeak", "inputs": {"seed": 0, "leak": 0.7, "above": 3.0}},
     }
     things = {
         "MODEL": ["m", 0],
@@ -54,6 +55,7 @@ def prompt_of(info, name, changed, cheap=False):
         "GUIDER": ["u", 0],
         "CIL_MOMENTS": ["l", 0],
         "CIL_CLIPS": ["d", 0],
+        "CIL_DEMO_SCENE": ["w", 5],
     }
     inputs = {}
     for one, (spec, needed) in inputs_of(info, name).items():

@@ -57,7 +57,7 @@ def change(draw, name, one, spec, needed):
         usual = CHEAP.get(one, usual)
         value, bad = draw(
             st.sampled_from(
-                [(low, False), (usual, False), (low - 1, True), (high * 2 + 1, True), (1e308, True), (-(10**30), True), (float("nan"), True),
+                [(low, False), (usual, False), (low - 1, "min" in options), (high * 2 + 1, "max" in options), (1e308, True), (-(10**30), "min" in options), (float("nan"), True),
                  (float("inf"), True), ("abc", True), ("", True), ({"a": 1}, True)] + ([(usual + 0.5, False)] if kind == "INT" else [])
             )
         )  # fmt: skip
