@@ -149,7 +149,7 @@ def picture(one: io.Input, value: Any) -> torch.Tensor:
 
 def latent(one: io.Input, value: Any) -> dict:
     samples = value.get("samples") if isinstance(value, dict) else None
-    if samples is None:
+    if samples is None or not hasattr(samples, "is_nested"):  # of tensors and of several in one
         raise refusal(one, "a latent", value)
     for part in parts_of(samples):
         if not isinstance(part, torch.Tensor) or part.ndim < 3 or not part.numel():

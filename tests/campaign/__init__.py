@@ -78,7 +78,8 @@ def main(arguments=None):
         print(part, dict(table.rows.get(part, {})), count, flush=True)
         if o.out:
             words = f"`python run.py do tests.campaign --cases {o.cases} --seed {o.seed}`, in pieces (`--parts`), on a busy core."
-            verdict.keep(o.out, table, [p for p in o.parts if p in table.rows], words)
+            done = [p for p in o.parts if p in table.rows]
+            verdict.keep(o.out, table, done, words, [p for p in o.parts if p not in done])
 
     tell = lambda n: keep("settings", f"{n} of {o.cases}") if n % 50 == 0 else None
     with tempfile.TemporaryDirectory() as place:

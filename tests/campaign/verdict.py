@@ -41,18 +41,24 @@ class Table:
         return "\n".join(lines)
 
 
-def keep(path, table, parts, heading):
-    """Write a table and its list as a page; rows of other parts that stand there already stay, in `table` too."""
+def keep(path, table, parts, heading, later=()):
+    """Write a table and its list as a page; rows of other parts that stand there already stay, in `table` too.
+
+    later: parts that are still to be run; their old rows stay on the page until then, but not in `table`.
+    """
     old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     listed = [line for line in old if line.startswith("- ") and line[2:].split(",")[0] not in parts]
+    page = Table()
     for cells in ([cell.strip() for cell in line.strip("| ").split("|")] for line in old if line.startswith("| ")):
         if cells[0] not in (*parts, "part", "all"):
-            table.rows[cells[0]] = Counter({kind: int(n) for kind, n in zip(KINDS, cells[2:])})
-            table.dates[cells[0]] = cells[2 + len(KINDS)] if len(cells) > 2 + len(KINDS) else ""
+            row, date = Counter({kind: int(n) for kind, n in zip(KINDS, cells[2:])}), cells[2 + len(KINDS)] if len(cells) > 2 + len(KINDS) else ""
+            target = page if cells[0] in later else table
+            target.rows[cells[0]], target.dates[cells[0]] = row, date
+    page = Table({**table.rows, **page.rows}, {**table.dates, **page.dates})
     listed += [f"- {part}, {kind}: `{case}`: {words}".replace("\n", " ") for part, kind, case, words in table.listed]
     words = "What the words mean, and how each case is decided: `tests/campaign/__init__.py`."
     path.write_text(
-        f"# The campaign\n\n{heading} {words}\n\n{table.text()}\n\nNot clear, each of them:\n\n" + ("\n".join(listed) or "none") + "\n", encoding="utf-8"
+        f"# The campaign\n\n{heading} {words}\n\n{page.text()}\n\nNot clear, each of them:\n\n" + ("\n".join(listed) or "none") + "\n", encoding="utf-8"
     )
 
 

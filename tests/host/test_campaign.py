@@ -43,6 +43,11 @@ def test_a_table_keeps_the_rows_of_parts_that_were_not_run_now(tmp_path):
     second.add("page", "silent", "d", "e")
     verdict.keep(path, second, ["page"], "")
     assert second.rows["settings"]["unclear"] == 1 and second.dates["settings"] == first.dates["settings"]
+    waiting = verdict.Table()
+    waiting.add("page", "clear", "e")
+    verdict.keep(path, waiting, ["page"], "about", ["settings"])  # which is run next: the page shows its old row, the table counts from nothing
+    assert "settings" not in waiting.rows and "| settings | 1 |" in path.read_text(encoding="utf-8")
+    verdict.keep(path, second, ["page"], "about")
     text = path.read_text(encoding="utf-8")
     assert "| all | 2 | 0 | 1 | 1 | 0 | 0 | 0 |" in text and "- settings, unclear: `a`: b" in text and "- page, silent: `d`: e" in text
 
