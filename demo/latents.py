@@ -6,6 +6,7 @@ the pixels. Only the decoder is trained: it redraws the sharp picture that the m
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 CELL = 8  # pixels a latent cell, as in Stable Diffusion
 GAIN = 6.0
@@ -72,6 +73,11 @@ def decoder(width=WIDTH):
     for _ in range(3):
         layers += [Block(width), Block(width), Block(width), torch.nn.Upsample(scale_factor=2), conv(width, width, bias=False)]
     return torch.nn.Sequential(*layers, Block(width), conv(width, 3))
+
+
+def socket(path, part):
+    """One part of a sockets file, "decoder." or "clip_vision.": a state dict in float32 without that prefix."""
+    return {name.removeprefix(part): value.float() for name, value in load_file(path).items() if name.startswith(part)}
 
 
 def pad_to(value, shape):

@@ -128,6 +128,4 @@ def load(name):
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
-    parts = comfy.utils.load_torch_file(str(SOCKETS), safe_load=True)
-    inside = lambda part: {k.removeprefix(part): v for k, v in parts.items() if k.startswith(part)}
-    return patcher, clip_vision(inside("clip_vision.")), vae(inside("decoder."))
+    return patcher, clip_vision(latents.socket(SOCKETS, "clip_vision.")), vae(latents.socket(SOCKETS, "decoder."))

@@ -185,19 +185,13 @@ def save_atomically(save, path):
     partial.replace(path)
 
 
-def trained_part(name):
-    """One of the sockets' parts, from its file."""
-    parts = load_file(FOLDER / "sockets.safetensors")
-    return {k.removeprefix(name): v for k, v in parts.items() if k.startswith(name)}
-
-
 def train_model(noise, stages, batch, seed, out, first_stage=1):
     """All stages from the first_stage-th on (they count from 1); each but the first begins from the checkpoint in `out`."""
     from . import model as host_model
 
     log = out.parent / "logs" / f"{out.stem}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
-    clip_vision = host_model.clip_vision(trained_part("clip_vision."))
+    clip_vision = host_model.clip_vision(latents.socket(host_model.SOCKETS, "clip_vision."))
     for number, stage in enumerate(stages, 1):
         if number < first_stage or already_made(out, number, stage):
             continue

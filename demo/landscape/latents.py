@@ -4,7 +4,6 @@ A code that is trained with its encoder was tried: models trained in it did not 
 """
 
 import torch
-from safetensors.torch import load_file
 
 from .. import latents
 from ..latents import SCALE  # noqa: F401  # the demo's too
@@ -29,18 +28,13 @@ def decoder():
 
 
 def socket(part):
-    """One of the sockets' parts, "decoder." or "clip_vision.": a state dict in float32 without that prefix."""
-    return {k.removeprefix(part): v.float() for k, v in load_file(SOCKETS).items() if k.startswith(part)}
+    """A part of this world's own, see demo/latents.py."""
+    return latents.socket(SOCKETS, part)
 
 
-def narrow_decoder():
-    """The decoder as it was trained: what the host's VAE computes at full width, several times faster."""
+@torch.no_grad()
+def decode(code):
+    """Scaled latents [..., 4, h, w] -> RGB in [0, 1], [..., 3, 8 h, 8 w]: what the host's VAE computes, at the width that was trained."""
     net = decoder()
     net.load_state_dict(socket("decoder."))
-    return net.requires_grad_(False).eval()
-
-
-def decode(code):
-    """Scaled latents [..., 4, h, w] -> RGB in [0, 1], [..., 3, 8 h, 8 w]."""
-    with torch.no_grad():
-        return narrow_decoder()(code.flatten(0, -4)).unflatten(0, code.shape[:-3]).clamp(0, 1)
+    return net(code.flatten(0, -4)).unflatten(0, code.shape[:-3]).clamp(0, 1)

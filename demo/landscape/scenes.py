@@ -10,7 +10,6 @@ posterior of a clip given its first frame is a mixture of a few hundred clips, a
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -168,11 +167,6 @@ def bucket(motion):
     return (amount(motion) * (MAX_BUCKET / (MAX_SPEED + PAN))).round()
 
 
-def pixels_of(bucket):
-    """The amount of motion that a bucket tells, pixels a frame."""
-    return bucket * ((MAX_SPEED + PAN) / MAX_BUCKET)
-
-
 def gliding(scenes, pixels, other=False):
     """The same first frames, the subject gliding `pixels` a frame under a camera that stands, through the frame's middle.
 
@@ -185,13 +179,6 @@ def gliding(scenes, pixels, other=False):
     first = ways[(through_the_middle - 1000 * outside).argmax(1)]
     way = ways[(-(first[:, None] * ways).sum(-1) - 1000 * outside).argmax(1)] if other else first
     return scenes.replace(motion=torch.cat([pixels * way, torch.zeros(len(scenes), 3)], 1))
-
-
-@cache
-def typical_travel():
-    """The median way of a subject in the data from the first frame to the last, pixels."""
-    places = path(sample(4096, torch.Generator().manual_seed(2_000_000_033)))
-    return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
 
 
 def _places(start, motion, k):

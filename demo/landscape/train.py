@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from ..latents import socket
 from ..train import DROP_IMAGE, SEED, Optimiser, autocast, draw_sigma, generator, save_atomically, start_weights, v_loss
 from . import latents, scenes
 
@@ -180,10 +181,10 @@ def train_sockets(steps, batch, seed, out, begin_with=None):
     parts = {"clip_vision." + k: v for k, v in vision.get_sd().items()}
     decoder = latents.decoder()
     if begin_with:
-        decoder.load_state_dict({k.removeprefix("decoder."): v.float() for k, v in load_file(begin_with).items() if k.startswith("decoder.")})
+        decoder.load_state_dict(socket(begin_with, "decoder."))
     decoder.to(device)
 
-    def save(_=None):
+    def save():
         both = parts | {"decoder." + k: v for k, v in decoder.state_dict().items()}
         save_atomically(lambda path: save_file({k: v.half().cpu().contiguous() for k, v in both.items()}, path), out)
 
