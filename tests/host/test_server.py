@@ -165,7 +165,7 @@ def test_the_training_graph_runs_unchanged_on_the_demo_model(host, root, videos)
     small = {"width": 128, "height": 128}
     nodes_of(prompt, "SVD_img2vid_Conditioning")[0]["inputs"] |= small | {"video_frames": 2}
     # not 2 frames: of those PyTorch 2.13's Conv3d in bf16 on some CPUs gives gradients that are no numbers
-    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": videos.name, "frames": 3}
+    nodes_of(prompt, "CILPrepareClips")[0]["inputs"] |= small | {"folder": videos.name, "frames": 3, "name": f"clips_of_{videos.name}"}
     seen = []
     entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
     assert run.error_of(entry) is None
