@@ -21,6 +21,8 @@ from .host.notes import say
 from .host.types import Model, NodeIdLike, Vae
 from .moments import CATEGORY, MomentsType, own_folder
 
+SMALLEST = 16  # pixels of a clip's side
+
 
 class EstimateMoments(io.ComfyNode):
     @classmethod
@@ -46,9 +48,9 @@ class EstimateMoments(io.ComfyNode):
                 io.Int.Input("frames", default=spec.frames, min=1, max=512, tooltip="Frames of a clip. The paper: 16."),
                 io.Float.Input("fps", default=spec.fps, min=0.1, max=120.0, step=0.1, tooltip="Frames a second to take from a video. The paper: 3."),
                 io.Int.Input(
-                    "width", default=spec.width, min=16, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."
+                    "width", default=spec.width, min=SMALLEST, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."
                 ),
-                io.Int.Input("height", default=spec.height, min=16, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
+                io.Int.Input("height", default=spec.height, min=SMALLEST, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),
                 io.Boolean.Input("flip", default=False, tooltip="Mirror half of the clips, which makes the mean symmetric. Off changes nothing."),
             ],
@@ -85,6 +87,8 @@ class EstimateMoments(io.ComfyNode):
             raise ValueError(f"give one of folder, images and latents; {', '.join(given)} came")
         if vae is None and latents is None:
             raise ValueError(f"{given[0]} must go through the model's VAE: connect vae")
+        if images is not None and min(images.shape[1:3]) < SMALLEST:
+            raise ValueError(f"images of {images.shape[2]} x {images.shape[1]} pixels are too small for a VAE: {SMALLEST} on each side is the least")
         process_in = model.get_model_object("process_latent_in")
         if folder:
             interrupted = comfy.model_management.throw_exception_if_processing_interrupted

@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from .families import Family
-from .host.latents import frames_dim, parts_of
+from .host.latents import frames_dim, parts_of, sized_for
 from .host.models import model_family
 from .host.notes import say
 from .host.types import Conditioning, Model, NodeIdLike
@@ -54,10 +54,13 @@ AREA = (0.35, 2.0)  # of the smallest and largest trained area: outside, it is s
 def findings(
     model: Model, positive: Conditioning, negative: Conditioning, latent: dict, cfg: float, prompt: dict | None = None, node_id: NodeIdLike | None = None
 ) -> list[str]:
-    """What is likely to go wrong, a sentence each. negative may be None; prompt: the queued graph, with the id of the node that asks."""
+    """What is likely to go wrong, a sentence each. negative may be None; prompt: the queued graph, with the id of the node that asks.
+
+    Raises ValueError for a latent that the model cannot be sampled with.
+    """
     family = model_family(model)
     return [
-        *of_size(family, parts_of(latent["samples"])[0]),
+        *of_size(family, parts_of(sized_for(model, latent))[0]),
         *of_guidance(positive, negative, cfg),
         *of_conditioning(family, positive),
         *of_patches(model),

@@ -238,6 +238,7 @@ def test_two_estimates_of_one_folder_do_not_meet(demo, clips, tmp_path, own_fold
         ({"images": torch.zeros(8, 16, 16, 3)}, "images must go through the model's VAE: connect vae"),
         ({"images": torch.zeros(8, 16, 16, 3), "folder": "x"}, "folder, images came"),
         ({"images": torch.zeros(7, 16, 16, 3), "vae": True}, "7 images do not make whole clips of 4 frames"),
+        ({"images": torch.zeros(8, 15, 16, 3), "vae": True}, "images of 16 x 15 pixels are too small"),
         ({"folder": "no/such/place", "vae": True}, "no folder or list of videos at place"),
         ({"folder": "/no/such/place", "vae": True}, "'place' lies outside the folders from which a graph may read clips"),
         ({"latents": {"samples": torch.zeros(1, 4, 4, 8, 8)}}, "at least two clips, but 1 came"),

@@ -51,6 +51,14 @@ def test_a_size_or_length(models, name, shape, message):
         assert not found(models(name)[0], TEXT, OTHER, video(name, *shape))
 
 
+def test_a_latent_of_another_model(models):
+    """Full, it cannot be sampled with and is refused, as the sampler would; empty, the host sizes it."""
+    other = torch.ones(1, 16, 21, 60, 104)
+    with pytest.raises(ValueError, match="this model takes latents of"):
+        found(models("SVD")[0], TEXT, OTHER, {"samples": other})
+    assert found(models("Wan 2.1 I2V")[0], TEXT, OTHER, {"samples": other}) == []
+
+
 def test_a_negative_prompt_at_cfg_1(models):
     model, latent = models("Wan 2.1 I2V")[0], video("", *TRAINED["Wan 2.1 I2V"])
     assert "not evaluated" in found(model, TEXT, OTHER, latent, 1.0)[0]
