@@ -19,6 +19,7 @@
     estimate.py        moments of one's own clips; clips.py reads them, sources.py finds them
     training/          losses, noise levels, seeded examples and the resumable run (Alg. 2, App. D)
     prepared.py        a training's clips, prepared once
+    randomness.py      every random draw, by its key
     files.py, resumable.py, processes.py   whole files or none, work that goes on, and the processes that share it
 
 Only torch, numpy, safetensors, filelock and the standard library are needed here (PyAV, OpenCV,

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .forward import ForwardProcess
-from .probe import noise_for
+from .randomness import noise_for
 from .views import MOTIONS, WHOLE, Views
 
 CONFIDENCE = 0.99  # of one side of the band: where it leaves 0, chance does so at 1 level in 100

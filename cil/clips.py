@@ -1,7 +1,6 @@
 """Clips out of video files, the way the paper takes them: n frames at a given rate, resized and cropped."""
 
 import hashlib
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .files import displayed, text_of
+from .randomness import chance_of
 from .sources import SUFFIXES, find, inside, regular
 
 __all__ = ["SUFFIXES", "ClipSpec", "Draw", "Unreadable", "caption", "captions", "digest", "find", "listing", "read", "stamp", "unquoted"]
@@ -119,7 +119,7 @@ def read(path: Path, spec: ClipSpec, draw: int, check: Callable[[], object] = la
     In memory there are the clip in its size and two of the file's frames, however large they are.
     """
     av = _av()
-    chance = random.Random(f"{spec.seed} {draw} {Path(path).name}".encode("utf-8", "surrogateescape"))  # names need not be UTF-8
+    chance = chance_of(path, spec.seed, draw)
     if not regular(path):
         raise Unreadable("is no regular file")
     try:

@@ -19,12 +19,7 @@ import numpy as np
 import torch
 
 from .forward import ForwardProcess
-
-
-def noise_for(x0: torch.Tensor, seed: int, level: int, draw: int) -> torch.Tensor:
-    """Unit noise of one level and draw, the same on every device: like x0."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + level * 1009 + draw) % 2**63)
-    return torch.randn(x0.shape, generator=generator).to(x0)
+from .randomness import noise_for
 
 
 def one_step(denoise: Callable, process: ForwardProcess, x0: torch.Tensor, sigma: float, eps: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ beta_m is in the units of the latents that carry the image; a > 0 (5 in the pape
 late the levels rise. Larger beta_m or smaller a: more motion, less likeness to the image.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -71,14 +70,3 @@ def add_noise(image: torch.Tensor, level: float, eps: torch.Tensor) -> torch.Ten
 def mix_noise(image: torch.Tensor, level: float, eps: torch.Tensor) -> torch.Tensor:
     """Eq. 20: y_s = (1 - beta_s) y_0 + beta_s eps, levels in [0, 1]; discolours SVD."""
     return (1 - level) * image + level * eps
-
-
-def generator_for(*key) -> torch.Generator:
-    """A CPU generator that depends on nothing but the key: a seed, a purpose, a sigma.
-
-    Whoever asks twice for one step gets the same numbers, in whatever order the steps come.
-    A sigma counts to five digits, so that devices which round it differently agree.
-    """
-    text = "/".join(f"{part:.5g}" if isinstance(part, float) else str(part) for part in key)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,8 +1,8 @@
 """The demo: two small SVDs that differ in their training noise, and clips with a known truth."""
 
-import torch
 from comfy_api.latest import io
 
+from ..cil.randomness import seeded
 from ..demo import scenes
 
 
@@ -67,7 +67,7 @@ class DemoScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, seed: int, motion_bucket_id: int, frames: int) -> io.NodeOutput:
-        scene = scenes.sample(1, torch.Generator().manual_seed(seed)).replace(bucket=float(motion_bucket_id))
+        scene = scenes.sample(1, seeded(seed)).replace(bucket=float(motion_bucket_id))
         other = scene.replace(heading=(scene.heading + scenes.HEADINGS // 2) % scenes.HEADINGS)
         clip, other = (scenes.render(s, frames)[0].movedim(1, -1) for s in (scene, other))
         return io.NodeOutput(clip[:1], clip, other)

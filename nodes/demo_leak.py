@@ -3,6 +3,7 @@
 import torch
 from comfy_api.latest import io
 
+from ..cil.randomness import seeded
 from ..demo.landscape import scenes
 from .host.notes import say
 
@@ -38,7 +39,7 @@ class SimulatedLeak(io.ComfyNode):
     def execute(cls, seed: int, leak: float, above: float) -> io.NodeOutput:
         from ..demo.landscape import simulated
 
-        scene = scenes.gliding(scenes.sample(1, torch.Generator().manual_seed(seed)), TRUE_SPEED)
+        scene = scenes.gliding(scenes.sample(1, seeded(seed)), TRUE_SPEED)
         clip = scenes.render(scene)[0].movedim(1, -1)  # [T, H, W, 3]
         return io.NodeOutput(*simulated.load(scene, leak, above), clip[:1], clip, scene)
 

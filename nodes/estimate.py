@@ -48,7 +48,12 @@ class EstimateMoments(io.ComfyNode):
                 io.Int.Input("frames", default=spec.frames, min=1, max=512, tooltip="Frames of a clip. The paper: 16."),
                 io.Float.Input("fps", default=spec.fps, min=0.1, max=120.0, step=0.1, tooltip="Frames a second to take from a video. The paper: 3."),
                 io.Int.Input(
-                    "width", default=spec.width, min=SMALLEST, max=4096, step=8, tooltip="Width in pixels to which videos are resized and cropped. The paper: 512."
+                    "width",
+                    default=spec.width,
+                    min=SMALLEST,
+                    max=4096,
+                    step=8,
+                    tooltip="Width in pixels to which videos are resized and cropped. The paper: 512.",
                 ),
                 io.Int.Input("height", default=spec.height, min=SMALLEST, max=4096, step=8, tooltip="Height in pixels. The paper: 320."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the random starts within the videos."),

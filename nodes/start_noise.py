@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..cil import initial_noise, schedules
 from ..cil.forward import ForwardProcess
-from ..cil.timenoise import generator_for
+from ..cil.randomness import generator_for
 from .host.latents import like_parts, parts_of
 from .host.notes import say
 from .host.sampling import Sampling

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from comfy_api.latest import io
 
-from ..cil.timenoise import TimeNoise, add_noise, generator_for, mix_noise
+from ..cil.randomness import generator_for
+from ..cil.timenoise import TimeNoise, add_noise, mix_noise
 from .condition import ConditionChange, ConditionPatcher, patched, sources
 from .families import Family
 from .host.models import model_family

@@ -1,5 +1,6 @@
 """Fine-tuning an image-to-video model: plainly (the paper's naive tuning), or with TimeNoise (Alg. 2, App. D)."""
 
+from ..randomness import generator
 from .dataset import (
     TOKENS,
     Clip,
@@ -7,7 +8,6 @@ from .dataset import (
     batch_of,
     clip_of,
     example,
-    generator,
     noise_on_tokens,
     noised,
     prefetched,

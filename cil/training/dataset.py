@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from .. import timenoise
+from ..randomness import generator
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ class Example:
     sigma: float
     level: float = 0.0
     token_seed: int | None = None
-
-
-def generator(*numbers) -> torch.Generator:
-    """A CPU generator for a tuple of whole numbers >= 0; different tuples have nothing in common."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
 
 
 def clip_of(seed: int, number: int, clips: int) -> int:

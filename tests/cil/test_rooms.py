@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path for room in ("cil", "nodes") for path in (ROOT / room).rglob("*.py"))
-KNOWN_TO_CIL = {"torch", "numpy", "einops", "safetensors", "filelock"} | {
+KNOWN_TO_CIL = {"torch", "numpy", "safetensors", "filelock"} | {
     "av",
     "cv2",
     "torchvision",
@@ -98,3 +98,24 @@ def test_the_list_of_cil_names_every_file():
     listed = ast.get_docstring(tree(ROOT / "cil" / "__init__.py"))
     rooms = {path.relative_to(ROOT / "cil").parts[0] for path in FILES if path.is_relative_to(ROOT / "cil")} - {"__init__.py"}
     assert not {room for room in rooms if room.removesuffix(".py") not in listed}
+
+
+def calls(path):
+    """The names of what a file calls, as they stand there: torch.Generator, dist.init_process_group."""
+    return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize(
+    "home, only_there",
+    [
+        ("cil/randomness.py", {"torch.Generator", "random.Random", "np.random.default_rng", "np.random.SeedSequence"}),
+        ("cil/processes.py", {"dist.init_process_group", "torch.distributed.init_process_group", "torch.cuda.set_device"}),
+        ("cil/files.py", {"os.replace", "tempfile.mkstemp", "save_file", "safetensors.torch.save_file"}),
+    ],
+)
+def test_each_of_these_is_done_in_one_file(home, only_there):
+    """One scheme a kind of draw, one set-up of processes, one way of writing: whoever needs it calls it."""
+    commands = [p for p in (ROOT / "moments").glob("*.py") if p.name != "make.py"]
+    for path in [*FILES, *commands]:
+        if path != ROOT / home:
+            assert not calls(path) & only_there, f"{path.relative_to(ROOT)} does what {home} is for"

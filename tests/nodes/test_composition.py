@@ -11,7 +11,7 @@ import torch
 from host_patches import compiled, easy, lazy
 from network_inputs import PLACES, cut, sample
 
-from cil_pack.cil.timenoise import generator_for
+from cil_pack.cil.randomness import generator_for
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.timenoise import AS_SET, FIXED, TimeNoiseCondition

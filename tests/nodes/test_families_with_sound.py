@@ -9,7 +9,7 @@ import torch
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
-from cil_pack.cil.timenoise import generator_for
+from cil_pack.cil.randomness import generator_for
 from cil_pack.nodes import timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.families import family_of

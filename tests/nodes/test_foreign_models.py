@@ -15,7 +15,7 @@ from foreign_models import draw
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.low_pass import down_up
-from cil_pack.cil.timenoise import generator_for
+from cil_pack.cil.randomness import generator_for
 from cil_pack.nodes import early_start, low_pass, probe_clip, timenoise
 from cil_pack.nodes.analytic_init import AnalyticInitLatent
 from cil_pack.nodes.early_start import CILEarlyStart

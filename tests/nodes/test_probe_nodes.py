@@ -356,8 +356,25 @@ def test_a_sweep_holds_one_clip_however_many_it_samples(demos, clip, monkeypatch
         return frames
 
     monkeypatch.setattr(StartSweep, "sampled", staticmethod(watched))
-    sheet, _, report = sweep(demos["healthy"], clip)
-    assert len(clips) == len(report["runs"]) == 4 and sheet.shape[0] == 1
+    monkeypatch.setattr(nodes_sweep, "flow_backend", lambda *args: lambda a, b: torch.zeros(*a.shape[:2], 2))
+    sheet, _, report = sweep(demos["healthy"], clip, seeds=1, steps=1)
+    assert len(clips) == len(report["runs"]) == 2 and sheet.shape[0] == 1
+
+
+def test_a_probes_sheet_holds_one_clip_however_many_levels_it_shows(demos, encoded, monkeypatch):
+    """And the predictions themselves as latents in half precision."""
+    vae, clips = demos["healthy"][2], []
+    monkeypatch.setattr(nodes_probe, "flow_backend", lambda *args: lambda a, b: torch.zeros(*a.shape[:2], 2))
+
+    class Watched:
+        def decode(self, samples):
+            assert all(clip() is None for clip in clips), "an earlier clip is still held"
+            frames = vae.decode(samples)
+            clips.append(weakref.ref(frames))
+            return frames
+
+    _, sheet, *_ = probe(demos["healthy"], latent=encoded, vae=Watched(), levels=2)
+    assert len(clips) == 2 and sheet.shape[0] == 1
 
 
 def test_seeds_of_a_sweep_go_round_after_the_last_of_64_bits(demos, clip):

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from cil_pack.cil import initial_noise
-from cil_pack.cil.timenoise import generator_for
+from cil_pack.cil.randomness import generator_for
 from cil_pack.nodes import start_noise
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.start_noise import FRAME_INIT, MIXED, PLAIN, PROGRESSIVE, FreeInit, StartNoiseNode

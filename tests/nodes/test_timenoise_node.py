@@ -9,7 +9,8 @@ import torch
 from family_models import TINY
 from network_inputs import NO_IMAGE, PLACES, blanked, cut, sample
 
-from cil_pack.cil.timenoise import TimeNoise, generator_for
+from cil_pack.cil.randomness import generator_for
+from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.nodes import timenoise as nodes_timenoise
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host import notes as host_notes
