@@ -386,12 +386,12 @@ def host(arguments):
 
 
 def workers(arguments):
-    """pytest's arguments that spread whole files over processes, as many as there are cores; none where files are named."""
+    """pytest's arguments that spread whole files over processes, one more than there are cores, since the page's tests mostly wait; none where files are named."""
     mine = any(a.startswith(("-n", "--numprocesses", "--dist")) or a in ("--pdb", "--collect-only", "--co") or ".py" in a for a in arguments)
     if mine or not importlib.util.find_spec("xdist"):
         return []
     # in the order of their names: the host's long files come before the nodes' many, not at the end beside an idle core
-    return ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
+    return ["-n", str(min(4, 1 + (os.cpu_count() or 1))), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def test(arguments):

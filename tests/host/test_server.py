@@ -33,10 +33,9 @@ def node_id(prompt, kind):
 
 
 def shorter(prompt):
-    """Fewer steps, for tests that do not look at the picture."""
+    """Fewer steps and frames, for tests that do not look at the picture."""
     for node in prompt.values():
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = 3
+        node["inputs"] |= {name: value for name, value in (("steps", 3), ("video_frames", 4)) if name in node["inputs"]}
     return prompt
 
 
