@@ -39,7 +39,7 @@ class Recipe:
     cool: int
 
 
-RECIPES = {"leaking": Recipe(900, 300), "healthy": Recipe(2700, 900)}
+RECIPES = {"leaking": Recipe(2200, 600), "healthy": Recipe(9000, 2000)}
 
 NOISE = {"P_mean": 1.0, "P_std": 1.6, "tail": 0.2}  # see demo/train.py
 
