@@ -12,7 +12,7 @@ from ..cil import dial
 from . import fingerprint, previews
 from .dial_memory import Curve, Kept, Notebook
 from .host.models import model_family
-from .host.notes import say
+from .host.notes import say, to_go
 from .host.types import NodeIdLike, Vae
 from .levers import Lever
 
@@ -157,7 +157,7 @@ class Search:
                 if wish.seconds and used > wish.seconds:
                     self.notes.append(f"the time, {wish.seconds} s, was up")
                     break
-                left = f"; at most {previews.to_go(used / looks * (wish.budget - looks))} to go" if looks else ""
+                left = f"; at most {to_go(used / looks * (wish.budget - looks))} to go" if looks else ""
                 say(self.node_id, f"preview {looks + 1} of at most {wish.budget}: {self.lever.told(setting)}{left}. Stop keeps the best so far")
                 self.look(setting)
                 looks += 1

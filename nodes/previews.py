@@ -2,7 +2,6 @@
 
 import base64
 import io as streams
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -174,7 +173,3 @@ class Watch:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.done, self.ticks = self.done + done, self.ticks + 1
         self.bar.update_absolute(min(self.done, self.total), self.total, preview_of(self.tiles, self.ticks) if self.tiles and self.bar.hook else None)
-
-
-def to_go(seconds: float) -> str:
-    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"

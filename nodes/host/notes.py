@@ -6,6 +6,7 @@ later, while a sampler runs, stands there as `text_at_sampling`: {id of the job:
 
 import functools
 import logging
+import math
 import sys
 
 from comfy_api.latest import io
@@ -57,6 +58,11 @@ def say(node_id: NodeIdLike, text: str) -> None:
         server.send_sync("cil.note", {"node": str(node_id), "text": text, "prompt_id": job, "workflow": workflow}, server.client_id)
     except (ImportError, AttributeError, TypeError):  # no page
         pass
+
+
+def to_go(seconds: float) -> str:
+    """A time that is left, as a note tells it."""
+    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"
 
 
 def unchanged(node_id: NodeIdLike, why: str, *given) -> io.NodeOutput:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ...cil.timenoise import TimeNoise
 from ...cil.training import EVERY_SIGMA, Recipe
 from .. import plots
 from ..host.inputs import clip_roots, listing
-from ..host.notes import say
+from ..host.notes import say, to_go
 from ..host.types import ClipVision, Model, NodeIdLike, Vae
 from ..motion import flow_input
 from . import model as trainable
@@ -260,15 +261,20 @@ class TimeNoiseTrain(io.ComfyNode):
     @staticmethod
     def progress(node_id: NodeIdLike, state: Path) -> Callable:
         bar = comfy.utils.ProgressBar(1)
-        begun: list[bool] = []
+        first: list[tuple[int, float]] = []  # the first step of this run, and when it was done
 
         def show(run):
-            if not begun and run.step > 1:
+            if not first and run.step > 1:
                 say(node_id, f"going on after step {run.step - 1}, from {state.name}")
             elif run.step % 10 == 0 or run.step == run.recipe.steps:
                 recent = run.losses[-50:]
-                say(node_id, f"step {run.step} of {run.recipe.steps}: mean loss of the last {len(recent)}: {sum(recent) / len(recent):.4f}")
-            begun.append(True)
+                text = f"step {run.step} of {run.recipe.steps}: mean loss of the last {len(recent)}: {sum(recent) / len(recent):.4f}"
+                if left := run.recipe.steps - run.step:
+                    step, began = first[0]
+                    text += f"; {to_go((time.monotonic() - began) / (run.step - step) * left)} to go. Stop keeps its state"
+                say(node_id, text)
+            if not first:
+                first.append((run.step, time.monotonic()))
             bar.update_absolute(run.step, run.recipe.steps)
             comfy.model_management.throw_exception_if_processing_interrupted()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import shutil
 
 import comfy.ldm.modules.attention
@@ -378,6 +379,12 @@ def test_cancelled_and_resumed_is_uninterrupted_to_the_bit(svd, clips, folders, 
     again = trained(svd, clips, **settings)[1]
     assert "going on after step 3" in said[0] and same(again, whole)
     assert not partials(folders)
+
+
+def test_the_note_tells_the_mean_loss_and_the_time_that_is_left(svd, clips, folders, said):
+    trained(svd, clips, steps=11)
+    assert re.fullmatch(r"step 10 of 11: mean loss of the last 10: \d+\.\d{4}; \d+ s to go\. Stop keeps its state", said[0])
+    assert re.fullmatch(r"step 11 of 11: mean loss of the last 11: \d+\.\d{4}", said[1]) and len(said) == 2
 
 
 def test_resume_off_begins_anew(svd, clips, folders, said, monkeypatch):
