@@ -288,6 +288,21 @@ def test_the_packs_graph_of_the_motion_slider(tiny_host, info, root):
     assert len(high) == len(low) == 10 and (high[0], low[0]) == (1.0, pytest.approx(shifted(0.5), rel=1e-3))
 
 
+def test_the_packs_graph_of_the_dial(tiny_host, info, root):
+    """Both stages are searched and sampled with; what is found, in words, stands at the dial, and a video comes out."""
+    shipped = json.loads((root / "workflows" / "api" / "wan22_dial.json").read_text(encoding="utf-8"))
+    Image.effect_noise((160, 144), 60).convert("RGB").save(tiny_host.base / "input" / "example.png")
+    prompt = with_tiny_models(info, shipped, "Wan 2.2 14B I2V", {"CILMotionDial": {"budget": 2, "preview_size": 1.0}})
+    for node in prompt.values():
+        if node["class_type"] == "TinyModel":
+            node["inputs"]["run"] = next(RUNS)
+    entry = tiny_host.run(prompt)
+    assert run.error_of(entry) is None, run.error_of(entry)
+    at = {node["class_type"]: entry["outputs"].get(number) for number, node in prompt.items()}
+    assert "2 previews of 4 steps" in at["CILMotionDial"]["text"][0] and at["SaveVideo"]["images"] and at["SaveImage"]["images"]
+    assert "81 frames" in at["CILPreflight"]["text"][0]  # a clip made shorter for this test: the preflight says so
+
+
 # ---- the pack's blueprints ----
 
 BLUEPRINTS = {"More motion - SVD": "SVD", "More motion - Wan 2.2, two stages": "Wan 2.2 14B I2V", "More motion - LTX-Video": "LTXV"}
