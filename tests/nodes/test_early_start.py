@@ -266,13 +266,18 @@ def test_a_flow_whose_noise_has_another_scale():
     """`noise_scale` of newer hosts: x = sigma s eps + (1 - sigma) x_0, so Eq. 5's standard deviation holds sigma s."""
     model, latent = tiny.model("flow")
 
-    class Scaled(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
-        noise_scale = 2.5
+    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    class Scaled(Flow):
+        """The same on hosts before 0.28, which have no such scale."""
 
         def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
             return super().noise_scaling(sigma, self.noise_scale * noise, latent_image)
 
-    model.add_object_patch("model_sampling", Scaled())
+    sampling = Flow() if hasattr(Flow, "set_noise_scale") else Scaled()
+    sampling.noise_scale = 2.5
+    model.add_object_patch("model_sampling", sampling)
     out = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "fraction", 0.6, True).args[0]
     _, x, sigmas = first_x(out, latent)
     assert sigmas[0] == pytest.approx(0.6)

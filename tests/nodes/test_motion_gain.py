@@ -1,5 +1,6 @@
 """CILMotionGain: exact recovery of made leaks through the host's samplers, and D' = F + g (D - F) on every family."""
 
+import inspect
 import json
 
 import comfy.ldm.models.autoencoder
@@ -346,7 +347,8 @@ def test_caches_and_torch_compile(models, patch, order):
 
 def test_context_windows_hand_over_the_whole_clip(models):
     model, positive, negative, latent = models("Mochi")
-    windowed = lambda m: windows.WanContextWindowsManualNode.execute(m, 5, 1, "standard_static", 1, False, "pyramid").args[0]
+    freenoise = {"freenoise": False} if "freenoise" in inspect.signature(windows.WanContextWindowsManualNode.execute).parameters else {}
+    windowed = lambda m: windows.WanContextWindowsManualNode.execute(m, 5, 1, "standard_static", 1, False, "pyramid", **freenoise).args[0]
     plain, cured = (clips(first_prediction(windowed(m), positive, negative, latent)) for m in (model, gained(model, GAIN)))
     f = plain[:, :1]
     assert torch.allclose(cured, f + GAIN * (plain - f), atol=1e-5)
