@@ -1,8 +1,13 @@
 """The list of the host's internals: whole, true of this host, and a sentence where one is gone."""
 
+import os
 import re
 import time
+from pathlib import Path
 
+import pytest
+
+from cil_pack.bench import host_names
 from cil_pack.nodes.host import needs
 
 LISTED = {name for names in needs.NEEDS.values() for name in names} | needs.SOME_HOSTS
@@ -36,3 +41,22 @@ def test_the_check_costs_little():
     began = time.perf_counter()
     needs.missing()
     assert time.perf_counter() - began < 0.1
+
+
+def test_the_same_is_read_in_the_hosts_source():
+    source = host_names.Source(Path(os.environ["COMFYUI_PATH"]))
+    assert source.version == needs.version() and host_names.missing(source) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "comfy.no_such_module.thing",
+        "comfy.samplers.no_such_function",
+        "comfy.samplers.KSampler.NO_SUCH",
+        "comfy.model_base.ModelType.NO_SUCH",
+        "no_such_module",
+    ],
+)
+def test_what_a_source_lacks_is_found(name):
+    assert not host_names.Source(Path(os.environ["COMFYUI_PATH"])).has(name)
