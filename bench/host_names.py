@@ -75,8 +75,21 @@ class Source:
             if isinstance(node, ast.Assign | ast.AnnAssign) and first in named(node):
                 return True  # what an object has is not looked into
             if isinstance(node, ast.Import | ast.ImportFrom) and first in [a.asname or a.name.split(".")[0] for a in node.names]:
-                return True
+                return not rest or self.has(".".join((self._imported(home, node, first), *rest)))
         return False
+
+    def _imported(self, home: str, node: ast.Import | ast.ImportFrom, name: str) -> str:
+        """What a module's name stands for, as a dotted name from the source's root."""
+        alias = next(a for a in node.names if (a.asname or a.name.split(".")[0]) == name)
+        if isinstance(node, ast.Import):
+            return alias.name if alias.asname else name
+        package = home if self._is_package(home) else home.rpartition(".")[0]
+        for _ in range(node.level - 1):
+            package = package.rpartition(".")[0]
+        return ".".join(part for part in (package if node.level else "", node.module, alias.name) if part)
+
+    def _is_package(self, name: str) -> bool:
+        return self._text(f"{name.replace('.', '/')}/__init__.py") is not None
 
 
 def statements(body: list) -> Iterable:

@@ -7,6 +7,7 @@ from .blueprints import BLUEPRINTS, CATEGORY
 from .recipes import TEMPLATES, WORKFLOWS
 
 ROOT = Path(__file__).parents[1]
+MADE_ON = "0.3.75"  # what the graphs say of the host's own nodes is this ComfyUI's; every later page opens them
 
 
 def page_file(name):
@@ -40,6 +41,9 @@ def main(arguments=None):
     import cil_run as run
 
     with run.server() as host:
+        version = host.get("/system_stats")["system"]["comfyui_version"]
+        if version != MADE_ON:
+            raise SystemExit(f"This is ComfyUI {version}, but the graphs are made on {MADE_ON}: leave --comfyui out, or give one of that version.")
         info = host.get("/object_info")
     for path, text in files(info).items():
         path.parent.mkdir(exist_ok=True)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from cil_pack.cil import moments as cil_moments
 from cil_pack.demo import scenes
+from cil_pack.nodes.host import needs
 
 run = sys.modules["cil_run"]
 
@@ -213,14 +214,16 @@ def test_a_wrong_start_is_an_error_in_the_node(host, root):
     nodes_of(prompt, "CILEarlyStart")[0]["inputs"] |= {"start_as": "sigma", "start": 5000.0}
     entry = host.run(prompt)
     details = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
-    assert details["node_type"] == "CILEarlyStart"
     assert "above the model's largest sigma" in details["exception_message"]
+    assert details["node_type"] == "CILEarlyStart"
 
 
 def test_the_committed_graphs_are_what_the_recipes_say(info, root):
     """Templates, further examples, their /prompt forms and the blueprints, and no file besides."""
     from cil_pack.workflows import make
 
+    if needs.version() != make.MADE_ON:
+        pytest.skip(f"the graphs are made on ComfyUI {make.MADE_ON}, of whose nodes they carry the sockets; this is {needs.version()}")
     made = make.files(info)
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run 'python run.py do workflows.make'"

@@ -63,15 +63,23 @@ def template(name):
 
 def widgets(info, node):
     """The page's list of widget values -> {input: value}."""
-    values, named = list(node.get("widgets_values") or []), {}
+    return widgets_of(info[node["type"]]["input"], list(node.get("widgets_values") or []))
+
+
+def widgets_of(inputs, values, within=""):
+    """The same of the inputs of a node, or of a choice that brings inputs of its own (as newer hosts' SaveVideo has). Takes from `values`."""
+    named = {}
     for group in ("required", "optional"):
-        for name, spec in info[node["type"]]["input"].get(group, {}).items():
+        for name, spec in inputs.get(group, {}).items():
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-            if not (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")) or not values:
+            choices = options.get("options") if kind == "COMFY_DYNAMICCOMBO_V3" else None
+            if not (choices or isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")) or not values:
                 continue
-            named[name] = values.pop(0)
+            named[within + name] = value = values.pop(0)
             if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                 values.pop(0)
+            if choices:
+                named |= widgets_of(next(choice["inputs"] for choice in choices if choice["key"] == value), values, f"{within}{name}.")
     return named
 
 
