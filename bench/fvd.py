@@ -107,21 +107,35 @@ def frechet(a, b):
     return float((a.mean(0) - b.mean(0)).square().sum() + c_a.trace() + c_b.trace() - 2 * cross)
 
 
-def features(network, folder, fps):
-    """Logits of a clip of every video in a folder: [n, 400]."""
-    found, spec = [], clips.ClipSpec(FRAMES, fps, SIDE, SIDE)
-    paths = sources.find(folder)
+def as_seen(frames):
+    """Frames [t, H, W, 3] in [0, 1] -> what the network takes: [1, 3, t, 224, 224] in [-1, 1]. The shorter side becomes 224, what is wider is cut."""
+    scale = SIDE / min(frames.shape[1:3])
+    size = [max(SIDE, round(n * scale)) for n in frames.shape[1:3]]
+    pictures = F.interpolate(frames[..., :3].movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
+    top, left = ((n - SIDE) // 2 for n in size)
+    return pictures[..., top : top + SIDE, left : left + SIDE].clamp(0, 1).movedim(0, 1)[None] * 2 - 1
+
+
+def videos(folder, fps, draws=range(1)):
+    """Clips of every video in a folder, as the network takes them, [1, 3, 16, 224, 224]; draws: which random starts of each."""
+    spec, paths = clips.ClipSpec(FRAMES, fps, SIDE, SIDE), sources.find(folder)
     for done, path in enumerate(paths, 1):
-        try:
-            frames = clips.read(path, spec, 0)
-        except clips.Unreadable as why:
-            print(f"left out: {path.name} {why}", flush=True)
-        else:
-            found.append(network((frames.movedim(-1, 0)[None].float() / 127.5) - 1))
+        for draw in draws:
+            try:
+                frames = clips.read(path, spec, draw)
+            except clips.Unreadable as why:
+                print(f"left out: {path.name} {why}", flush=True)
+                break
+            yield (frames.movedim(-1, 0)[None].float() / 127.5) - 1
         if done % 50 == 0:
             print(f"{folder}: {done} of {len(paths)} clips", flush=True)
+
+
+def features(network, folder, fps):
+    """Logits of a clip of every video in a folder: [n, 400]."""
+    found = [network(video) for video in videos(folder, fps)]
     if len(found) < 2:
-        raise SystemExit(f"{folder}: a distance needs two clips at least, but {len(found)} of {len(paths)} could be read")
+        raise SystemExit(f"{folder}: a distance needs two clips at least, but {len(found)} could be read")
     return torch.cat(found)
 
 

@@ -1,18 +1,20 @@
 """Every cure beside the others: `python run.py do bench.rivals`.
 
     python run.py do bench.rivals --checkpoint leaking
+    python run.py do bench.rivals --checkpoint simulated
     python run.py do bench.rivals --checkpoint svd_xt.safetensors --pictures FOLDER --steps 25 --cfg 2.5
+    python run.py do bench.rivals --checkpoint wan_i2v.safetensors --vae VAE --text-encoder UMT5 --pictures FOLDER \\
+        --prompt "..." --steps 20 --cfg 5 --width 832 --height 480 --frames 81 --fps 16
 
-A demo checkpoint, or an image-only checkpoint of SVD's kind with a folder of pictures. The same pictures and
-seeds under every setting, so that differences are paired. Clips and figures are kept in .run/rivals: a run that
-was stopped goes on. Writes rivals_*.md, .png and .html (clips in it, nothing else needed) to --out.
+A demo checkpoint, the simulated leak (demo/landscape), an image-only checkpoint of SVD's kind with a folder of
+pictures, or an image-to-video model of Wan 2.1's kind with its VAE and text encoder. The same pictures and seeds under every setting, so that differences are paired. Latents and figures are
+kept in .run/rivals: a run that was stopped goes on. With --network (see bench.fvd) there is a column of FVD, to true
+clips of the demo's world or to those of --real. Writes rivals_*.md, .png and .html (clips in it, nothing else
+needed) to --out.
 """
 
 import argparse
-import base64
 import hashlib
-import html
-import io
 import json
 import time
 from collections.abc import Callable
@@ -22,16 +24,18 @@ from pathlib import Path
 import torch
 
 from ..cil import attention_bias, consistency, flow
+from ..cil.clips import stamp
 from ..demo import latents, model, scenes
-from ..nodes import alg, low_pass, start_noise, timenoise
-from . import motion_gain, sampling
+from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
+from . import fvd, motion_gain, rivals_page, sampling
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
-PLAIN = "plain"
-SHOWN = 2  # pictures whose clips stand in the page
-FIGURES = ("consistent motion", "flicker", "likeness", "dynamic degree", "evaluations", "seconds")
-OF_DEMO = ("speed / asked", "distance to the nearest true clip")
+PLAIN, SIMULATED, WAN = "plain", "simulated", "wan"
+STEADY = ("consistent motion", "flicker", "likeness", "dynamic degree")
+COST = ("evaluations", "seconds")
+STILL = "still clips"
+TRUE_CLIPS = 48  # of the demo's world, to which the FVD is taken
 
 
 # ---- what is animated ------------------------------------------------------------------
@@ -40,7 +44,10 @@ OF_DEMO = ("speed / asked", "distance to the nearest true clip")
 class DemoSource(sampling.Demo):
     """A demo checkpoint and held-out scenes: the truth is known."""
 
-    columns = (*OF_DEMO, *FIGURES)
+    motion, distance = "speed / asked", "distance to the nearest true clip"
+    columns = (motion, STILL, distance, *STEADY, *COST)
+    scheduler = "karras"
+    name = "the demo model *{}*, trained on disks that glide over a ground"
 
     def __init__(self, o):
         super().__init__(o.checkpoint)
@@ -50,29 +57,85 @@ class DemoSource(sampling.Demo):
         return len(self.scenes)
 
     def picture(self, k):
-        """-> positive, negative, latent, image [1, H, W, 3]."""
+        """-> positive, negative, latent, image [1, H, W, 3]. The model is that of the picture from here on."""
         scene = self.scenes[k : k + 1]
         return *self.conditioning(scene), scenes.render(scene, 1)[0].movedim(1, -1)
 
-    def judged(self, samples, k):
+    def judged(self, samples, frames, k):
         speed, _, distance = sampling.judge((samples * latents.SCALE)[None], self.scenes[k : k + 1])
-        return dict(zip(OF_DEMO, (speed, distance), strict=True))
+        return {self.motion: speed, STILL: float(speed < motion_gain.STILL), self.distance: distance}
+
+    def true_clip(self, k, draw):
+        """A clip that picture k allows, frames [t, H, W, 3]; draw: another number, another clip."""
+        scene = self.scenes[k : k + 1]
+        return scenes.render(scene.replace(heading=float((draw * 3 + k) % scenes.HEADINGS)), scenes.FRAMES)[0].movedim(1, -1)
+
+
+class LeakSource:
+    """The simulated leak: a scene of the landscape a picture, and the exact denoiser of it, which copies its picture by a known amount."""
+
+    motion, distance = "travel, pixels", "distance to the nearest true clip"
+    columns = (motion, STILL, distance, *STEADY, *COST)
+    scheduler = "karras"
+    name = "the *simulated leak*: the exact denoiser of one landscape a picture, 70 % of whose answer is the still picture above sigma 3"
+    early = sampling.Demo.early
+
+    def __init__(self, o):
+        from ..demo.landscape import scenes as landscape
+
+        self.count, self.fps, self.bucket, self.loaded = o.images, landscape.FPS, o.bucket, {}
+
+    def __len__(self):
+        return self.count
+
+    def scene(self, k):
+        if k not in self.loaded:
+            from ..nodes.demo_leak import SimulatedLeak
+
+            self.loaded[k] = node(SimulatedLeak, seed=k)
+        return self.loaded[k]
+
+    def picture(self, k):
+        from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+
+        from ..demo.landscape import scenes as landscape
+
+        self.model, vision, self.vae, first, *_ = self.scene(k)
+        size = landscape.SIZE
+        return *SVD_img2vid_Conditioning().encode(vision, first, self.vae, size, size, landscape.FRAMES, self.bucket, landscape.FPS, 0.0), first
+
+    def judged(self, samples, frames, k):
+        from ..demo.landscape import measure, panels
+        from ..demo.landscape import scenes as landscape
+
+        scene, pixels = self.scene(k)[-1], frames.movedim(-1, 1)[None].float()
+        tracks = measure.track(pixels, scene)
+        true = float(scene.motion[0, :2].norm()) * (landscape.FRAMES - 1)
+        return {
+            self.motion: float(tracks.travel),
+            STILL: float(tracks.travel < panels.STILL * true),
+            self.distance: float(measure.nearest_clip(pixels, scene, tracks)[1]),
+        }
+
+    def true_clip(self, k, draw):
+        from ..demo.landscape import scenes as landscape
+
+        allowed, shares = landscape.candidates(self.scene(k)[-1])
+        chosen = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(draw))
+        return landscape.render(allowed[chosen])[0].movedim(1, -1)
 
 
 class FileSource:
     """An image-only checkpoint (SVD, SVD-XT and their tunings) and the pictures of a folder."""
 
-    columns = FIGURES
+    motion, distance = "consistent motion", None
+    columns = (*STEADY, *COST)
+    name, scheduler = "{}", "karras"
 
     def __init__(self, o):
         import comfy.sd
 
-        if o.pictures is None:
-            raise SystemExit(f"{o.checkpoint} is a file: --pictures FOLDER says what to animate")
-        self.files = sorted(p for p in o.pictures.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[: o.images]
-        if not self.files:
-            raise SystemExit(f"there are no pictures (.png, .jpg, .webp) in {o.pictures}")
-        self.o, self.fps = o, o.fps
+        self.o, self.fps, self.files = o, o.fps, pictures_of(o)
         self.model, _, self.vae, self.clip_vision = comfy.sd.load_checkpoint_guess_config(
             str(o.checkpoint), output_vae=True, output_clip=False, output_clipvision=True
         )
@@ -85,17 +148,62 @@ class FileSource:
         return len(self.files)
 
     def picture(self, k):
-        import numpy as np
         from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-        from PIL import Image, ImageOps
 
-        o = self.o
-        with Image.open(self.files[k]) as picture:
-            image = torch.from_numpy(np.asarray(ImageOps.fit(picture.convert("RGB"), (o.width, o.height))).copy()).float()[None] / 255
+        o, image = self.o, picture_of(self.files[k], self.o)
         return *SVD_img2vid_Conditioning().encode(self.clip_vision, image, self.vae, o.width, o.height, o.frames, o.bucket, round(o.fps), 0.0), image
 
-    def judged(self, samples, k):
+    def judged(self, samples, frames, k):
         return {}
+
+
+class WanSource(FileSource):
+    """An image-to-video model of Wan 2.1's kind: network, VAE and text encoder in files of their own."""
+
+    scheduler = "simple"
+
+    def __init__(self, o, network=None, vae=None, texts=None, vision=None):
+        """texts: positive and negative CONDITIONING. What is not given is loaded."""
+        self.o, self.fps, self.files = o, o.fps, pictures_of(o)
+        self.model, self.vae, self.vision = network, vae, vision
+        if network is None:
+            import comfy.clip_vision
+            import comfy.sd
+            import comfy.utils
+
+            self.model = comfy.sd.load_diffusion_model(str(o.checkpoint))
+            self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(o.vae)))
+            self.vision = comfy.clip_vision.load(str(o.clip_vision)) if o.clip_vision else None
+            encoder = comfy.sd.load_clip([str(o.text_encoder)], clip_type=comfy.sd.CLIPType.WAN)
+            texts = [encoder.encode_from_tokens_scheduled(encoder.tokenize(text)) for text in (o.prompt, o.negative)]
+        self.texts = texts
+
+    def picture(self, k):
+        from comfy_extras.nodes_wan import WanImageToVideo
+
+        o, image = self.o, picture_of(self.files[k], self.o)
+        seen = self.vision.encode_image(image) if self.vision is not None else None
+        made = WanImageToVideo.execute(*self.texts, self.vae, o.width, o.height, o.frames, 1, start_image=image, clip_vision_output=seen)
+        return *made.args, image
+
+
+def pictures_of(o):
+    """The files in --pictures, at most --images. Ends in a sentence where there are none."""
+    if o.pictures is None:
+        raise SystemExit(f"{o.checkpoint} is a file: --pictures FOLDER says what to animate")
+    files = sorted(p for p in o.pictures.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[: o.images]
+    if not files:
+        raise SystemExit(f"there are no pictures (.png, .jpg, .webp) in {o.pictures}")
+    return files
+
+
+def picture_of(file, o):
+    """-> IMAGE [1, o.height, o.width, 3], cut to the shape."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as picture:
+        return torch.from_numpy(np.asarray(ImageOps.fit(picture.convert("RGB"), (o.width, o.height))).copy()).float()[None] / 255
 
 
 # ---- the cures -------------------------------------------------------------------------
@@ -124,17 +232,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Cure:
-    """change(run): sets the cure up. cfg: above 1 where it acts on guidance alone. start, end: in words, for the table."""
+    """change(run): sets the cure up. kind, words: what the page says of it. cfg: above 1 where it acts on guidance alone."""
 
     name: str
     change: Callable
+    kind: str
+    words: str
     cfg: float | None = None
 
 
-def of_setting(**setting):
-    """Motion gain and early start with Analytic-Init, as bench.motion_gain has them."""
-    made = motion_gain.Setting(**setting)
-    return Cure(made.name, lambda run: setattr(run, "model", made.patched(run.source)))
+def gained(run, **setting):
+    """Motion gain, early start with Analytic-Init, or both, as bench.motion_gain has them."""
+    run.model = motion_gain.Setting(**setting).patched(run.source)
 
 
 def naive(run, sigma):
@@ -173,7 +282,6 @@ def temporal_bias(run, gamma, share=attention_bias.PUBLISHED_SHARE):
         step = int((sigmas.to(now) >= now.flatten()[0]).sum()) - 1
         if not attention_bias.in_first_share(step, len(sigmas) - 1, share):
             return func(q, k, v, heads, *args, **kwargs)
-        run.source.biased = getattr(run.source, "biased", 0) + 1
         return host.attention_pytorch(q, k, v, heads, attention_bias.Keys(0, 1, frames).bias(gamma, q))
 
     run.model = run.model.clone()
@@ -181,42 +289,100 @@ def temporal_bias(run, gamma, share=attention_bias.PUBLISHED_SHARE):
     run.model.model_options = {**options, "transformer_options": {**options.get("transformer_options", {}), "optimized_attention_override": override}}
 
 
-def both(*cures):
-    def change(run):
-        for cure in cures:
-            cure(run)
+def slid(run, gamma, share=attention_bias.PUBLISHED_SHARE):
+    """DyMoS as published."""
+    run.model = node(motion_slider.MotionSliderNode, model=run.model, gamma=gamma, share=share, share_of=motion_slider.STEPS)[0]
 
-    return change
+
+def painters_scaling(run, amplitude):
+    """PainterI2V: what Wan's filler frames differ from the first frame by, less its mean over channels and space, times `amplitude`; cut at 6."""
+    import node_helpers
+
+    for name in ("positive", "negative"):
+        conditioning = getattr(run, name)
+        y = conditioning[0][1]["concat_latent_image"]  # [1, c, t, h, w]
+        apart = y[:, :, 1:] - y[:, :, :1]
+        mean = apart.mean((1, 3, 4), keepdim=True)
+        scaled = (y[:, :, :1] + (apart - mean) * amplitude + mean).clamp(-6, 6)
+        setattr(run, name, node_helpers.conditioning_set_values(conditioning, {"concat_latent_image": torch.cat([y[:, :, :1], scaled], 2)}))
 
 
 def timenoised(run, preset, mode=timenoise.DRAWN):
     on_condition(run, timenoise.TimeNoiseCondition, mode=mode, preset=preset, seed=run.seed)
 
 
+def both(*changes):
+    def change(run):
+        for one in changes:
+            one(run)
+
+    return change
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Where a table's rows act, in sigma: two starts, the gain's end, two gains."""
+
+    high: float
+    low: float
+    end: float
+    gains: tuple = (1.4, 2.0)
+
+
+LEVELS = {
+    "demo": Levels(20.0, 7.0, 5.0),
+    SIMULATED: Levels(20.0, 3.0, 3.0, (2.0, 3.33)),
+    "file": Levels(100.0, 50.0, 5.0),
+    WAN: Levels(0.97, 0.93, 0.8, (1.2, 1.4)),
+}
+START, GAIN, NOISE, CONDITION, ATTENTION, PAIR = "early start", "motion gain", "other starts", "on the condition", "on attention", "pairs"
+
+
+def of_svd():
+    """Rows that need temporal attention."""
+    words = "frames look less at the first frame; tried here, not what its authors do"
+    for gamma, share in ((0.6, 0.2), (2.0, 0.2), (0.6, 1.0), (2.0, 1.0)):
+        name = f"DyMoS' bias in temporal attention, gamma {gamma:g}, first {share:.0%} of the steps"
+        yield Cure(name, lambda run, g=gamma, share=share: temporal_bias(run, g, share), ATTENTION, words)
+
+
+def of_wan():
+    """Rows that need attention over all tokens, and filler frames in the condition."""
+    for gamma in (0.6, 1.5):
+        yield Cure(
+            f"DyMoS, gamma {gamma:g}, first 20% of the steps", lambda run, g=gamma: slid(run, g), ATTENTION, "the video's frames attend less to the first frame"
+        )
+    for amplitude in (1.15, 1.5):
+        words = "the grey filler frames of the condition differ more from the picture"
+        yield Cure(f"Painter's scaling {amplitude:g}", lambda run, a=amplitude: painters_scaling(run, a), CONDITION, words)
+
+
 def cures(o):
-    """The rows of the table, plain first. Starts and ends are in sigma: the demo's, or SVD's for a file."""
-    high, low, end = (20.0, 7.0, 5.0) if o.demo else (100.0, 50.0, 5.0)
-    guided_at = o.cfg if o.cfg > 1 else 2.0
-    found = [
-        Cure(PLAIN, lambda run: None),
-        *(of_setting(gain=g, end=end) for g in (1.4, 2.0)),
-        *(Cure(f"early start, naive, sigma {s:g}", lambda run, s=s: naive(run, s)) for s in (high, low)),
-        *(of_setting(start=s) for s in (high, low)),
-        Cure("FrameInit, tau 0.85", lambda run: other_start(run, method=start_noise.FRAME_INIT)),
-        Cure("FreeInit, 3 runs", free_init),
-        *(Cure(f"progressive noise, a {a:g}", lambda run, a=a: other_start(run, method=start_noise.PROGRESSIVE, a=a)) for a in (1.0, 2.0)),
-        Cure("low-pass in every evaluation, 2.5", lambda run: on_condition(run, low_pass.LowPassCondition, strength=2.5, end_at=0.8)),
-        *(
-            Cure(f"DyMoS' bias in temporal attention, gamma {g:g}, first {share:.0%} of the steps", lambda run, g=g, share=share: temporal_bias(run, g, share))
-            for g, share in ((0.6, 0.2), (2.0, 0.2), (0.6, 1.0), (2.0, 1.0))
-        ),
-        *(Cure(f"TimeNoise at inference, {p}", lambda run, p=p: timenoised(run, p)) for p in (timenoise.GENTLE, timenoise.LTX, timenoise.COGVIDEOX)),
-        of_setting(start=high, gain=1.4, end=end),
-        Cure(f"early start {high:g} + TimeNoise gentle", both(lambda run: setattr(run, "model", run.source.early(high, True)), lambda run: timenoised(run, timenoise.GENTLE))),
-        Cure(f"{PLAIN}, CFG {guided_at:g}", lambda run: None, guided_at),
-        Cure(f"ALG, 2.5 until 0.2, CFG {guided_at:g}", lambda run: guided(run, 2.5, 0.2), guided_at),
+    """The rows of the table, plain first."""
+    at, guided_at = LEVELS[o.kind], None if o.cfg > 1 else 2.0
+    cfg = o.cfg if guided_at is None else guided_at
+    begins = lambda s: f"the run begins at noise level {s:g} instead of the highest"
+    g, gentle = at.gains[0], lambda run: timenoised(run, timenoise.GENTLE)
+    gain, high = lambda run: gained(run, gain=g, end=at.end), lambda run: gained(run, start=at.high)
+    rows = [
+        Cure(PLAIN, lambda run: None, PLAIN, "the model as it is"),
+        *(Cure(f"motion gain {g:g} above sigma {at.end:g}", lambda run, g=g: gained(run, gain=g, end=at.end), GAIN, f"what the prediction has beyond the still picture, times {g:g}") for g in at.gains),
+        *(Cure(f"early start, naive, sigma {s:g}", lambda run, s=s: naive(run, s), START, f"{begins(s)}, from plain noise") for s in (at.high, at.low)),
+        *(Cure(f"early start, Analytic-Init, sigma {s:g}", lambda run, s=s: gained(run, start=s), START, f"{begins(s)}, from noise with the data's mean and spread") for s in (at.high, at.low)),
+        Cure("FrameInit, tau 0.85", lambda run: other_start(run, method=start_noise.FRAME_INIT), NOISE, "the start's low frequencies are the picture's, standing still"),
+        Cure("FreeInit, 3 runs", free_init, NOISE, "three whole runs, each from the low frequencies of the one before"),
+        *(Cure(f"progressive noise, a {a:g}", lambda run, a=a: other_start(run, method=start_noise.PROGRESSIVE, a=a), NOISE, "each frame's noise is partly the one before") for a in (1.0, 2.0)),
+        Cure("low-pass in every evaluation, 2.5", lambda run: on_condition(run, low_pass.LowPassCondition, strength=2.5, end_at=0.8), CONDITION, "the model sees a blurred picture in the first steps"),
+        *(Cure(f"TimeNoise at inference, {p}", lambda run, p=p: timenoised(run, p), CONDITION, "noise on the picture, less towards the end, in a model not trained with it") for p in (timenoise.GENTLE, timenoise.LTX, timenoise.COGVIDEOX)),
+        *(of_wan() if o.kind == WAN else of_svd()),
+        Cure(f"early start, Analytic-Init, {at.high:g} + motion gain {g:g}", lambda run: gained(run, start=at.high, gain=g, end=at.end), PAIR, "both"),
+        Cure(f"early start, Analytic-Init, {at.high:g} + TimeNoise gentle", both(high, gentle), PAIR, "both"),
+        Cure(f"motion gain {g:g} + TimeNoise gentle", both(gain, gentle), PAIR, "both"),
+        *([] if o.cfg > 1 else [Cure(f"{PLAIN}, CFG {cfg:g}", lambda run: None, PLAIN, "the model as it is, with guidance", guided_at)]),
+        Cure(f"ALG, 2.5 until 0.2, CFG {cfg:g}", lambda run: guided(run, 2.5, 0.2), CONDITION, "guidance by a blurred picture in the first steps, its base with the sharp one", guided_at),
+        Cure(f"ALG + motion gain {g:g}, CFG {cfg:g}", both(gain, lambda run: guided(run, 2.5, 0.2)), PAIR, "both", guided_at),
     ]  # fmt: skip
-    return [c for c in found if not o.only or any(word in c.name for word in o.only)]
+    return [c for c in rows if not o.only or any(word in c.name for word in o.only)]
 
 
 # ---- clips and figures -----------------------------------------------------------------
@@ -224,12 +390,13 @@ def cures(o):
 
 @torch.inference_mode()
 def sampled(source, cure, k, seed, o):
-    """-> samples as the host has them, figures of its cost."""
+    """-> samples as the host has them, the picture, figures of the clip's cost."""
     import comfy.patcher_extension
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
-    run = Run(source.model, *source.picture(k), seed, source)
+    given = source.picture(k)
+    run = Run(source.model, *given, seed, source)
     cure.change(run)
     counted = [0]
 
@@ -237,12 +404,12 @@ def sampled(source, cure, k, seed, o):
         counted[0] += len(transformer_options.get("cond_or_uncond", [0]))
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
-    patched = run.model.clone()
-    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "cil_bench_count", count)
+    patched, kind = run.model.clone(), comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    patched.wrappers[kind] = {"cil_bench_count": [count], **patched.wrappers.get(kind, {})}  # outermost: the simulated leak calls nothing below it
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds(run.positive, run.negative)
     guider.set_cfg(cure.cfg or o.cfg)
-    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "karras", o.steps)
+    sigmas = comfy.samplers.calculate_sigmas(patched.get_model_object("model_sampling"), source.scheduler, o.steps)
     sampler, begin = comfy.samplers.sampler_object("euler"), time.perf_counter()
     if run.runs > 1:
         out = node(start_noise.FreeInit, guider=guider, sampler=sampler, sigmas=sigmas, latent=run.latent, seed=seed, runs=run.runs)[0]["samples"]
@@ -252,36 +419,40 @@ def sampled(source, cure, k, seed, o):
     return out.cpu(), run.image, {"evaluations": counted[0], "seconds": time.perf_counter() - begin}
 
 
-def measured(source, cure, k, seed, o, backend):
-    """One clip -> (figures, frames)."""
-    samples, image, figures = sampled(source, cure, k, seed, o)
-    with torch.inference_mode():
-        frames = source.vae.decode(samples).cpu()
-    frames = frames.reshape(-1, *frames.shape[-3:])
+@torch.inference_mode()
+def decoded(source, samples):
+    """-> frames [t, H, W, 3]."""
+    frames = source.vae.decode(samples).cpu()
+    return frames.reshape(-1, *frames.shape[-3:])
+
+
+def measured(source, cure, k, seed, o, backend, plain=None):
+    """One clip -> (samples, figures). plain: (samples, figures) of the plain clip; the same samples have the same figures."""
+    samples, image, cost = sampled(source, cure, k, seed, o)
+    if plain is not None and torch.equal(samples, plain[0]):
+        return samples, {**plain[1], **cost}
+    frames = decoded(source, samples)
     found = consistency.measured(frames, backend, image, SIZE)
     dynamic = consistency.dynamic_degree(frames, source.fps, backend)[0]
     steady = (sum(found.motion), sum(found.flicker) / len(found.flicker), found.likeness, float(dynamic))
-    return {**source.judged(samples, k), **dict(zip(FIGURES, steady)), **figures}, frames
-
-
-def webp(frames, fps):
-    """Frames [t, H, W, 3] -> an animated WebP."""
-    from PIL import Image
-
-    pictures = [Image.fromarray((f.clamp(0, 1) * 255).round().byte().numpy()) for f in frames]
-    for picture in pictures:
-        picture.thumbnail((256, 256))
-    out = io.BytesIO()
-    pictures[0].save(out, "WEBP", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, quality=60, method=4)
-    return out.getvalue()
+    return samples, {**source.judged(samples, frames, k), **dict(zip(STEADY, steady)), **cost}
 
 
 class Clips:
-    """Figures of all clips, made once and kept."""
+    """Latents and figures of all clips, made once and kept."""
 
     def __init__(self, source, o):
         settings = {"size": SIZE} | {name: str(getattr(o, name)) for name in ("cfg", "steps", "bucket", "width", "height", "frames", "fps", "pictures")}
-        content = hashlib.sha256(Path(model.CHECKPOINTS.get(o.checkpoint, o.checkpoint)).read_bytes() + json.dumps(settings).encode())
+        if o.kind == WAN:
+            settings |= {name: str(getattr(o, name)) for name in ("vae", "text_encoder", "clip_vision", "prompt", "negative")}
+        weights = (
+            b""
+            if o.kind == SIMULATED
+            else model.CHECKPOINTS[o.checkpoint].read_bytes()
+            if o.kind == "demo"
+            else f"{o.checkpoint} {stamp(o.checkpoint)}".encode()
+        )
+        content = hashlib.sha256(weights + json.dumps(settings).encode())
         self.source, self.o, self.backend = source, o, flow.dis()
         self.folder = KEPT / content.hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -290,98 +461,88 @@ class Clips:
         name = hashlib.sha256(cure.name.encode()).hexdigest()[:12]
         return self.folder / f"{name}-{k}-{seed}{suffix}"
 
+    @property
+    def each(self):
+        """(picture, seed) of a row's clips."""
+        return [(k, s) for k in range(len(self.source)) for s in range(self.o.seeds)]
+
     def make(self, rows):
-        """Whatever is missing, with progress: seconds that are left by those that were spent."""
-        wanted = [(c, k, s) for c in rows for k in range(len(self.source)) for s in range(self.o.seeds)]
-        missing = [w for w in wanted if not self.path(*w).exists()]
+        """Whatever is missing, with progress: the time that is left by what such clips took."""
+        wanted = [(c, k, s) for c in rows for k, s in self.each]
+        missing = [w for w in wanted if not (self.path(*w).exists() and self.path(*w, ".pt").exists())]
         print(f"{len(wanted)} clips, {len(wanted) - len(missing)} of them there", flush=True)
         begin = time.perf_counter()
         for done, (cure, k, seed) in enumerate(missing, 1):
-            figures, frames = measured(self.source, cure, k, seed, self.o, self.backend)
-            if k < SHOWN and seed == 0:
-                self.path(cure, k, seed, ".webp").write_bytes(webp(frames, self.source.fps))
+            plain = self.path(rows[0], k, seed)
+            known = (self.samples(rows[0], k, seed), json.loads(plain.read_text())) if plain.exists() else None
+            samples, figures = measured(self.source, cure, k, seed, self.o, self.backend, known)
+            torch.save(samples, self.path(cure, k, seed, ".pt"))
             self.path(cure, k, seed).write_text(json.dumps(figures))
             each = (time.perf_counter() - begin) / done
-            print(
-                f"{done} of {len(missing)} ({cure.name}, picture {k}, seed {seed}): {each:.1f} s a clip, about {each * (len(missing) - done) / 60:.0f} min left",
-                flush=True,
-            )
+            left = f"{each:.1f} s a clip, about {each * (len(missing) - done) / 60:.0f} min left"
+            print(f"{done} of {len(missing)} ({cure.name}, picture {k}, seed {seed}): {left}", flush=True)
 
     def of(self, cure):
-        return [json.loads(self.path(cure, k, s).read_text()) for k in range(len(self.source)) for s in range(self.o.seeds)]
+        """Figures, a clip each."""
+        return [json.loads(self.path(cure, *at).read_text()) for at in self.each]
+
+    def samples(self, cure, k, seed):
+        return torch.load(self.path(cure, k, seed, ".pt"), weights_only=True)
+
+    def frames(self, cure, k, seed):
+        """[t, H, W, 3]. Decoded anew."""
+        self.source.picture(k)
+        return decoded(self.source, self.samples(cure, k, seed))
+
+    def as_plain(self, cure, plain):
+        """Whether a cure changes nothing, in any clip, to the bit."""
+        return cure.name != plain.name and all(torch.equal(self.samples(cure, *at), self.samples(plain, *at)) for at in self.each)
+
+    def logits(self, network, cure):
+        """I3D's, a row a clip: [n, 400]."""
+        out = []
+        for k, seed in self.each:
+            path = self.path(cure, k, seed, ".logits.pt")
+            if not path.exists():
+                torch.save(network(fvd.as_seen(self.frames(cure, k, seed))), path)
+            out.append(torch.load(path, weights_only=True))
+        return torch.cat(out)
+
+    def real_logits(self, network):
+        """Of true clips of the same pictures, or of the clips in --real."""
+        if self.o.real is not None:
+            return fvd.features(network, self.o.real, self.o.fps)
+        path = self.folder / f"true-{len(self.source)}-{TRUE_CLIPS}.pt"
+        if not path.exists():
+            clips = ((i % len(self.source), i // len(self.source)) for i in range(TRUE_CLIPS))
+            torch.save(torch.cat([network(fvd.as_seen(self.source.true_clip(*at))) for at in clips]), path)
+        return torch.load(path, weights_only=True)
 
 
-# ---- table, plot, page -----------------------------------------------------------------
-
-
-def paired(clips, plain, name):
-    return "" if clips is plain else sampling.pm([a[name] - b[name] for a, b in zip(clips, plain, strict=True)])
-
-
-def table(found, columns):
-    """found: [(cure, clips, the plain clips it is held against)] -> lines of markdown."""
-    compared = (columns[0], "likeness")
-    head = ["", *columns, *(f"{c} more than plain, same clips" for c in compared)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for cure, clips, plain in found:
-        cells = [sampling.pm([c[name] for c in clips]) if name != "evaluations" else f"{clips[0][name]:g}" for name in columns]
-        lines.append(f"| {' | '.join([cure.name, *cells, *(paired(clips, plain, c) for c in compared)])} |")
-    return lines
-
-
-def frontier(points):
-    """The indices of (motion, likeness) that no other point beats in both, from least motion to most."""
-    best = [i for i, (m, v) in enumerate(points) if not any((a >= m and b >= v) and (a > m or b > v) for a, b in points)]
-    return sorted(best, key=lambda i: points[i])
-
-
-def plot(found, motion, path, title):
-    """Motion against likeness, with the frontier; right and up is better."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    means = [[sampling.mean_and_error([c[name] for c in clips]) for name in (motion, "likeness")] for _, clips, _ in found]
-    for i, ((cure, *_), ((m, dm), (v, dv))) in enumerate(zip(found, means)):
-        axes.errorbar(m, v, dv, dm, "o", color="black" if cure.name.startswith(PLAIN) else f"C{i % 10}", ms=4, lw=0.8)
-        axes.annotate(cure.name, (m, v), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    best = frontier([(m, v) for (m, _), (v, _) in means])
-    axes.plot([means[i][0][0] for i in best], [means[i][1][0] for i in best], "--", color="grey", lw=1, label="frontier")
-    axes.set(xlabel=motion, ylabel="likeness to the picture", title=title)
-    axes.legend()
-    figure.savefig(path)
-
-
-def page(clips, found, lines, picture, title):
-    """One HTML file with everything in it."""
-    inline = lambda kind, data: f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    rows = [[html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
-    cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for i, row in enumerate(rows) if i != 1)
-    shown = []
-    for cure, *_ in found:
-        files = [clips.path(cure, k, 0, ".webp") for k in range(min(SHOWN, len(clips.source)))]
-        images = "".join("<img src='" + inline("webp", f.read_bytes()) + "' width=160>" for f in files)
-        shown.append(f"<figure>{images}<figcaption>{html.escape(cure.name)}</figcaption></figure>")
-    plotted = inline("png", picture)
-    style = "body{font:14px sans-serif;margin:2em}td{border:1px solid #ccc;padding:2px 6px}table{border-collapse:collapse;font-size:12px}figure{display:inline-block;margin:8px}"
-    return f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style><h1>{html.escape(title)}</h1><img src='{plotted}'><div>{''.join(shown)}</div><table>{cells}</table>"
-
-
-NOT_HERE = (
-    "Not in the table: *DyMoS* proper (its attention over all tokens does not exist in SVD's kind; the bias on the first frame's key of temporal attention stands for it); "
-    "*Painter's scaling* (it scales the grey filler frames of Wan's condition; SVD's carries the picture in every frame, which less its temporal mean is 0); "
-    "*FVD* (`bench.fvd` over folders; it needs hundreds of clips a row to say anything)."
-)
-PUBLISHED = (
-    "The paper's Table 2 (DynamiCrafter, naively tuned: FVD, IS, motion score, seconds): FrameInit 380.7, 20.09, 32.16, 24.3; FreeInit 347.4, 22.66, 46.24, 49.6; "
-    "progressive noise 358.1, 21.35, 49.76, 23.3; Analytic-Init 342.9, 22.71, 50.08, 22.6. Its motion score counts flicker; other model, other data: only the order can be compared."
-)
+def distances(clips, rows, o):
+    """FVD of every row -> {name: figure}; empty without a network."""
+    if o.network is None:
+        return {}
+    network = fvd.I3D(fvd.read(o.network))
+    real = clips.real_logits(network)
+    found = {}
+    for cure in rows:
+        found[cure.name] = fvd.frechet(real, clips.logits(network, cure))
+        print(f"FVD {found[cure.name]:.1f}: {cure.name}", flush=True)
+    return found
 
 
 def arguments_of(arguments):
     parser = argparse.ArgumentParser(prog="bench.rivals", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="leaking", help="a demo checkpoint's name, or a file of SVD's kind")
+    parser.add_argument(
+        "--checkpoint", default="leaking", help="a demo checkpoint's name, 'simulated', a file of SVD's kind, or one of Wan's with --vae and --text-encoder"
+    )
     parser.add_argument("--pictures", type=Path, help="folder of pictures to animate, for a file")
+    parser.add_argument("--vae", type=Path, help="Wan's VAE")
+    parser.add_argument("--text-encoder", type=Path, help="Wan's text encoder")
+    parser.add_argument("--clip-vision", type=Path, help="Wan 2.1's image encoder; 2.2 has none")
+    parser.add_argument("--prompt", default="", help="for all of Wan's clips")
+    parser.add_argument("--negative", default="", help="Wan's negative prompt")
     parser.add_argument("--images", type=int, default=4, help="how many pictures")
     parser.add_argument("--seeds", type=int, default=2, help="clips of each")
     parser.add_argument("--steps", type=int, default=sampling.STEPS)
@@ -391,34 +552,29 @@ def arguments_of(arguments):
     parser.add_argument("--height", type=int, default=576)
     parser.add_argument("--frames", type=int, default=14)
     parser.add_argument("--fps", type=float, default=6.0)
+    parser.add_argument("--network", type=Path, help="i3d-kinetics-400.ckpt, for a column of FVD")
+    parser.add_argument("--real", type=Path, help="folder of real clips to take the FVD to, for a file")
     parser.add_argument("--only", action="append", help="rows whose name has this word; may be repeated")
     parser.add_argument("--out", type=Path, default=sampling.RESULTS)
     o = parser.parse_args(arguments)
-    o.demo = o.checkpoint in model.CHECKPOINTS
-    if not o.demo and not Path(o.checkpoint).is_file():
-        parser.error(f"{o.checkpoint} is no demo checkpoint ({', '.join(model.CHECKPOINTS)}) and no file")
+    o.kind = "demo" if o.checkpoint in model.CHECKPOINTS else SIMULATED if o.checkpoint == SIMULATED else "file"
+    if o.kind == "file" and o.vae is not None:
+        o.kind = WAN
+        if o.text_encoder is None:
+            parser.error("a model of Wan's kind needs its text encoder: --text-encoder FILE")
+    if o.kind in ("file", WAN) and not Path(o.checkpoint).is_file():
+        parser.error(f"{o.checkpoint} is no demo checkpoint ({', '.join(model.CHECKPOINTS)}), not {SIMULATED}, and no file")
+    if o.kind in ("file", WAN) and o.network is not None and o.real is None:
+        parser.error("an FVD is to real clips: --real FOLDER says where they are")
     return o
+
+
+SOURCES = {"demo": DemoSource, SIMULATED: LeakSource, "file": FileSource, WAN: WanSource}
 
 
 def main(arguments=None):
     o = arguments_of(arguments)
-    source, rows = (DemoSource if o.demo else FileSource)(o), cures(o)
+    source, rows = SOURCES[o.kind](o), cures(o)
     clips = Clips(source, o)
     clips.make(rows)
-    of = {cure.name: clips.of(cure) for cure in rows}
-    base = {cure.cfg: of[cure.name] for cure in reversed(rows) if cure.name.startswith(PLAIN)}
-    found = [(cure, of[cure.name], base.get(cure.cfg, of[cure.name])) for cure in rows]
-    name, lines = Path(o.checkpoint).stem, table(found, source.columns)
-    title = f"Cures for still clips, side by side: {name}"
-    about = [
-        f"`python run.py do bench.rivals {' '.join(arguments or [])}`: {len(source)} pictures x {o.seeds} seeds, {o.steps} Euler steps, Karras, CFG {o.cfg:g} where a row says nothing else, motion bucket {o.bucket}. "
-        f"Consistent motion: pixels at {SIZE[1]} x {SIZE[0]}, summed over the clip; flicker and likeness as in Motion Score (DIS); dynamic degree by VBench's rule with DIS, share of clips; evaluations of the network a clip; seconds of sampling on this machine, beside other work. Mean ± standard error; differences are of the same pictures and seeds."
-        + (" A demo model on demo data: it need not hold elsewhere." if o.demo else ""),
-        "", NOT_HERE, "", PUBLISHED,
-    ]  # fmt: skip
-    o.out.mkdir(parents=True, exist_ok=True)
-    plot(found, source.columns[0], o.out / f"rivals_{name}.png", title)
-    sampling.write_result(f"rivals_{name}.md", [f"# {title}", "", *about, "", *lines, "", f"![Motion against likeness](rivals_{name}.png)"], o.out)
-    (o.out / f"rivals_{name}.html").write_text(page(clips, found, lines, (o.out / f"rivals_{name}.png").read_bytes(), title), encoding="utf-8")
-    print("\n".join(lines), flush=True)
-    print(f"attention calls biased: {getattr(source, 'biased', 0)}")
+    rivals_page.write(clips, rows, distances(clips, rows, o), o, " ".join(arguments or []))
