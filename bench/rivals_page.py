@@ -120,9 +120,11 @@ def summary(rows, motion):
     kinds = [("Nothing to act on here (plain to the bit)", [r for r in others if r.idle])]
     for sign, words in ((1, "Moves more than plain"), (-1, "Moves less than plain"), (0, "Cannot be told from plain")):
         kinds.append((words, [r for r in others if not r.idle and told(r.more(motion)) == sign]))
-    best = frontier([points(row, motion)[:2] for row in rows])
+    acting = [row for row in rows if not row.idle]
+    at = [points(row, motion)[:2] for row in acting]
+    best = [acting[i] for i in frontier(at) if at.index(at[i]) == i]  # of equal ones the first
     lines = [f"- **{words}**: {'; '.join(f'{r.number} {r.name}' for r in found)}." for words, found in kinds if found]
-    lines.append(f"- **No other row has both more motion and more likeness**: {'; '.join(f'{rows[i].number} {rows[i].name}' for i in best)}.")
+    lines.append(f"- **No other row has both more motion and more likeness**: {'; '.join(f'{row.number} {row.name}' for row in best)}.")
     if motion != "consistent motion":
         lines.append(agreement(rows, motion))
     return [f"By *{motion}*, the same pictures and seeds, {ENOUGH} standard errors of {len(rows[0].clips)} clips:", "", *lines]
@@ -230,7 +232,7 @@ def webp(frames, fps):
         picture.thumbnail((256, 256))
     out = io.BytesIO()
     times = [round(1000 / fps)] * (len(pictures) - 1) + [700]  # the last frame stays, so that one sees how far it got
-    pictures[0].save(out, "WEBP", save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=60, method=6)
+    pictures[0].save(out, "WEBP", save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=60, method=4)
     return out.getvalue()
 
 
@@ -286,12 +288,15 @@ def gallery(clips, rows, motion):
         out.append(f"<div class=cards>{card(images, 'a true clip', 'one of the many that may follow from these pictures', '')}</div>")
     for kind in dict.fromkeys(row.cure.kind for row in rows):
         cards = []
-        for row in (r for r in rows if r.cure.kind == kind):
+        for row in (r for r in rows if r.cure.kind == kind and not r.idle):
             images = [webp(clips.frames(row.cure, k, 0), source.fps) for k in shown]
             m, v, *_ = points(row, motion)
-            figures = "nothing to act on here: plain to the bit" if row.idle else f"{motion} {m:.2f}, likeness {v:.3f}"
-            cards.append(card(images, f"{row.number}  {row.name}", row.cure.words, figures))
-        out.append(f"<h3>{kind}</h3><div class=cards>{''.join(cards)}</div>")
+            cards.append(card(images, f"{row.number}  {row.name}", row.cure.words, f"{motion} {m:.2f}, likeness {v:.3f}"))
+        if cards:
+            out.append(f"<h3>{kind}</h3><div class=cards>{''.join(cards)}</div>")
+    idle = [f"{row.number} {row.name}" for row in rows if row.idle]
+    if idle:
+        out.append(f"<h3>nothing to act on here</h3><p>The same clips as plain, to the bit: {html.escape('; '.join(idle))}.</p>")
     return "".join(out)
 
 
@@ -306,7 +311,8 @@ def write(clips, cures, distances, o, command):
     """Table, plot and page into o.out."""
     source, rows = clips.source, rows_of(clips, cures, distances)
     name, motion = Path(o.checkpoint).stem, source.motion
-    who, title = source.name.format(name), f"Cures for still clips, side by side: {name}"
+    titles = {"demo": f"the demo model {name}", "simulated": "a simulated leak"}
+    who, title = source.name.format(name), f"Cures for still clips, side by side: {titles.get(o.kind, name)}"
     lead = [
         f"An image-to-video model may copy its picture instead of moving it. Here {len(rows)} ways to sample the same model are held against each other: {who}. "
         f"{len(source)} pictures x {o.seeds} seeds, the same under every way; {o.steps} Euler steps, scheduler {source.scheduler}, CFG {o.cfg:g} where a row says nothing else{f', motion bucket {o.bucket}' if o.kind in ('demo', 'file') else ''}. "
