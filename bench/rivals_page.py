@@ -186,7 +186,18 @@ def labels(numbers, at):
             groups.append(([number], point))
         else:
             near[0].append(number)
-    return [(", ".join(map(str, n)), point) for n, point in groups]
+    return [(in_words(n), point) for n, point in groups]
+
+
+def in_words(numbers):
+    """[1, 3, 4, 5] -> '1, 3-5'."""
+    runs = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
 
 
 def plot(rows, motion, path, title):

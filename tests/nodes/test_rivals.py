@@ -103,6 +103,7 @@ def test_the_words_beside_the_papers_table():
 
 def test_points_on_one_another_get_one_label():
     assert rivals_page.labels([1, 2, 3], [(0, 0), (10, 1), (0.1, 0.01)]) == [("1, 3", (0, 0)), ("2", (10, 1))]
+    assert rivals_page.in_words([1, 2, 4, 5, 6, 9]) == "1, 2, 4-6, 9"
 
 
 def test_the_pages_little_markdown():
