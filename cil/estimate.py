@@ -45,7 +45,7 @@ class Accumulator:
         if self.mean.shape != other.mean.shape:
             raise ValueError(f"clips of {tuple(other.mean.shape)} cannot be averaged with clips of {tuple(self.mean.shape)}")
         total = self.count + other.count
-        delta = other.mean - self.mean
+        delta = other.mean - self.mean  # [C, T, h, w]
         mean = self.mean + delta * (other.count / total)
         m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / total)
         self.count, self.mean, self.m2 = total, mean, m2  # in one go: an interrupt finds all of it or nothing
@@ -252,7 +252,7 @@ def all_reduce(accumulator: Accumulator) -> None:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     zero = torch.zeros(shape, dtype=torch.float64)
     n = torch.tensor(float(accumulator.count), dtype=torch.float64, device=device)
-    mean = (zero if accumulator.mean is None else accumulator.mean).to(device)
+    mean = (zero if accumulator.mean is None else accumulator.mean).to(device)  # [C, T, h, w], as are m2, centre and spread
     m2 = (zero if accumulator.m2 is None else accumulator.m2).to(device)
     total, centre = n.clone(), mean * n
     dist.all_reduce(total)

@@ -77,7 +77,7 @@ def write_safetensors(tensors: dict, path: Path, strings: dict, gather: Callable
     """Write tensors and metadata as a safetensors file, one tensor after another: never a second copy of all of them.
 
     gather(tensor): all of a tensor of which this process holds a share. checksum: keep a CRC-32 of
-    everything in the metadata, for `checked`. Raises OSError with the path and what to do.
+    everything in the metadata, for `checksum_holds`. Raises OSError with the path and what to do.
     """
     names = ordered(tensors)
     strings = strings | ({CHECKSUM: UNKNOWN} if checksum else {})
@@ -101,7 +101,7 @@ def write_safetensors(tensors: dict, path: Path, strings: dict, gather: Callable
             file.write(f"{crc:08x}".encode())
 
 
-def checked(tensors: dict, strings: dict) -> bool:
+def checksum_holds(tensors: dict, strings: dict) -> bool:
     """Whether tensors and metadata are as `write_safetensors` wrote them; True where the file keeps no checksum."""
     if CHECKSUM not in strings:
         return True

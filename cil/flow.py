@@ -80,7 +80,7 @@ def of_network(model: torch.nn.Module, device: torch.device | str) -> Callable:
 
     @torch.no_grad()
     def flow(a, b, updates=UPDATES):
-        pair = torch.stack([a, b]).movedim(-1, 1).to(device) * 2 - 1
+        pair = torch.stack([a, b]).movedim(-1, 1).to(device) * 2 - 1  # [2, 3, h, w] in [-1, 1]
         h, w = pair.shape[2:]
         bottom, right = -h % 8 if h >= 128 else 128 - h, -w % 8 if w >= 128 else 128 - w  # RAFT wants multiples of 8, 128 at least
         pair = F.pad(pair, (0, right, 0, bottom), mode="replicate")

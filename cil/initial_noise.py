@@ -27,7 +27,7 @@ def distance(shape: tuple[int, ...], d_s: float, d_t: float) -> torch.Tensor:
     """
     if not 0 < d_s <= 1 or not 0 < d_t <= 1:
         raise ValueError(f"the cuts d_s and d_t are shares of the highest frequency, above 0 and at most 1, but {d_s:g} and {d_t:g} were given")
-    t, h, w = (2 * torch.fft.fftfreq(n, dtype=torch.float64) / d for n, d in zip(shape, (d_t, d_s, d_s)))
+    t, h, w = (2 * torch.fft.fftfreq(n, dtype=torch.float64) / d for n, d in zip(shape, (d_t, d_s, d_s)))  # [t], [h], [w]
     return (t.square()[:, None, None] + h.square()[:, None] + w.square()).sqrt()
 
 
@@ -70,7 +70,7 @@ def progressive(noise: torch.Tensor, a: float) -> torch.Tensor:
     noise: n, [..., t, h, w]. Each frame stays unit noise; frames j and k correlate at (a / sqrt(1 + a^2))^|j - k|. a = 0: n itself.
     """
     kept, new = a / math.sqrt(1 + a * a), 1 / math.sqrt(1 + a * a)
-    frames = [noise.select(-3, 0)]
+    frames = [noise.select(-3, 0)]  # [..., h, w] each
     for n in noise.unbind(-3)[1:]:
         frames.append(kept * frames[-1] + new * n)
     return torch.stack(frames, -3)

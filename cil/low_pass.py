@@ -20,13 +20,13 @@ def gaussian(image: torch.Tensor, sigma: float) -> torch.Tensor:
     if sigma == 0:
         return image
     reach = max(1, math.ceil(3 * sigma))
-    at = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+    at = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)  # [2 reach + 1]
     kernel = torch.exp(-(at / sigma).square() / 2)
     kernel = kernel / kernel.sum()
-    rows = image.float().reshape(-1, 1, *image.shape[-2:])
-    rows = F.pad(rows, (reach, reach, reach, reach), mode="replicate")
+    rows = image.float().reshape(-1, 1, *image.shape[-2:])  # [n, 1, h, w]
+    rows = F.pad(rows, (reach, reach, reach, reach), mode="replicate")  # [n, 1, h + 2 reach, w + 2 reach]
     rows = F.conv2d(rows, kernel.view(1, 1, 1, -1))
-    rows = F.conv2d(rows, kernel.view(1, 1, -1, 1))
+    rows = F.conv2d(rows, kernel.view(1, 1, -1, 1))  # [n, 1, h, w] again
     return rows.reshape(image.shape).to(image)
 
 
@@ -38,7 +38,7 @@ def down_up(image: torch.Tensor, factor: float) -> torch.Tensor:
         return image
     size = image.shape[-2:]
     small = [max(1, round(n / factor)) for n in size]
-    rows = image.float().reshape(-1, 1, *size)
+    rows = image.float().reshape(-1, 1, *size)  # [n, 1, h, w]
     rows = F.interpolate(rows, size=small, mode="bilinear", antialias=True)
     rows = F.interpolate(rows, size=size, mode="bilinear")
     return rows.reshape(image.shape).to(image)

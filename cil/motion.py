@@ -58,14 +58,14 @@ def global_flow(field: torch.Tensor) -> torch.Tensor:
     cv2 = opencv("the split into camera and subject")
     h, w = field.shape[:2]
     y, x = np.mgrid[4:h:8, 4:w:8].astype(np.float32)
-    points = np.stack([x, y], -1).reshape(-1, 2)
+    points = np.stack([x, y], -1).reshape(-1, 2)  # [n, 2], every eighth pixel
     moved = points + field[4::8, 4::8].reshape(-1, 2).numpy()
     cv2.setRNGSeed(0)  # the same clip, the same split
     affine, _ = cv2.estimateAffine2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)
     if affine is None:
         return torch.zeros_like(field)
-    grid = torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"), -1).to(field)
-    affine = torch.from_numpy(affine).to(field)
+    grid = torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"), -1).to(field)  # [h, w, 2]
+    affine = torch.from_numpy(affine).to(field)  # [2, 3]
     return grid @ affine[:, :2].T + affine[:, 2] - grid
 
 
@@ -77,7 +77,7 @@ def split_motion(field: torch.Tensor) -> tuple[float, float]:
 
 def hsv(frames: torch.Tensor) -> torch.Tensor:
     """RGB in [0, 1] -> hue, saturation, value in [0, 1], in the last dimension."""
-    value, at = frames.max(-1)
+    value, at = frames.max(-1)  # [..., h, w] each
     chroma = value - frames.min(-1).values
     r, g, b = frames.unbind(-1)
     safe = chroma.clamp(min=1e-12)

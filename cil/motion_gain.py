@@ -56,8 +56,8 @@ def protected(motion: torch.Tensor, still: torch.Tensor, protect: str) -> torch.
     motion = motion - motion.mean((-2, -1), keepdim=True)  # [..., t, c, h, w]
     if protect == BRIGHTNESS:
         return motion
-    detail = still - still.mean((-2, -1), keepdim=True)
-    energy = detail.square().sum((-2, -1), keepdim=True).clamp(min=torch.finfo(detail.dtype).tiny)
+    detail = still - still.mean((-2, -1), keepdim=True)  # [..., 1 or t, c, h, w]
+    energy = detail.square().sum((-2, -1), keepdim=True).clamp(min=torch.finfo(detail.dtype).tiny)  # [..., 1 or t, c, 1, 1]
     return motion - (motion * detail).sum((-2, -1), keepdim=True) / energy * detail
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .files import checked, write_safetensors
+from .files import checksum_holds, write_safetensors
 
 
 def write(tensors: dict, path: Path, kind: str, version: int, about: dict, gather: Callable = lambda tensor: tensor) -> None:
@@ -32,7 +32,7 @@ def read(path: Path, kind: str, version: int, what: str, hint: str = "", old: st
     if not found:
         raise ValueError(f"{path.name} is not {what}{hint}")
     check_version(path, strings.get("version", "1"), version)
-    if not checked(tensors, strings):
+    if not checksum_holds(tensors, strings):
         raise ValueError(f"{path} is damaged: its contents are not those that were written (its checksum differs). {anew.capitalize()}")
     try:
         return tensors, dict(json.loads(strings.get("about") or strings[old]))

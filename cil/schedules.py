@@ -31,13 +31,13 @@ def trailing(timesteps: int, steps: int) -> list[int]:
 
 def from_start(sigmas: torch.Tensor, start: float) -> torch.Tensor:
     """`sigmas` with exactly `start` first and only what lies below it after: a plain cut."""
-    first = torch.as_tensor(start, dtype=sigmas.dtype, device=sigmas.device).reshape(1)
+    first = torch.as_tensor(start, dtype=sigmas.dtype, device=sigmas.device).reshape(1)  # [1]
     return torch.cat([first, sigmas[sigmas < first * (1 - 1e-6)]])
 
 
 def falling(sigmas: torch.Tensor) -> torch.Tensor:
     """`sigmas` without the repeats that a scheduler makes when it runs out of timesteps."""
-    before = torch.cat([sigmas.new_tensor([torch.inf]), sigmas.cummin(0).values[:-1]])
+    before = torch.cat([sigmas.new_tensor([torch.inf]), sigmas.cummin(0).values[:-1]])  # like sigmas: the least of those before each
     return sigmas[sigmas < before]
 
 
@@ -50,7 +50,7 @@ def retime(sigmas: torch.Tensor, start: float, fraction_of: Callable, sigma_of: 
     """
     positive = sigmas[sigmas > 0].tolist()
     times = [fraction_of(sigma) for sigma in positive]
-    end = times[-1] if positive[-1] < start else 0.0  # a start below the last step moves that too
+    end = times[-1] if len(times) > 1 and positive[-1] < start else 0.0  # a start below the last step moves that too
     ratio = (fraction_of(start) - end) / (times[0] - end)
     moved = [start, *(sigma_of(end + (t - end) * ratio) for t in times[1:])]
     if end and len(moved) > 1:

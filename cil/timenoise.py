@@ -34,7 +34,7 @@ class TimeNoise:
 
     def sample(self, t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """One level for each entry of the tensor t: same shape. generator: a CPU generator."""
-        z = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+        z = torch.randn(t.shape, generator=generator, dtype=torch.float64)  # like t
         return self.beta_m * torch.sigmoid(self.mu(t.double()) + z)
 
     def density(self, beta: torch.Tensor, t: float | torch.Tensor) -> torch.Tensor:

@@ -84,7 +84,8 @@ def v_loss(network, x0, sigma, eps, concat, context, y):
     """The v-prediction loss of the host's EDM parameterisation, per clip: [n].
 
     x0, eps [n, t, 4, h, w]; with c = 1 / sqrt(sigma^2 + 1) the network is asked for
-    (eps - sigma x0) c at input (x0 + sigma eps) c.
+    (eps - sigma x0) c at input (x0 + sigma eps) c. It is cil's edm_weight(sigma) ||D - x0||^2
+    without the difference of nearly equal clips, which bfloat16 cannot hold at small sigma.
     """
     n, t = x0.shape[:2]
     s = sigma[:, None, None, None, None]

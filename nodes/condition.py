@@ -157,7 +157,7 @@ class ModelCall:
         """1 where x holds a kept frame: broadcasts to x; None where there is none to be seen."""
         if self.image.kept is None or x.ndim != 5:
             return None
-        told = inputs.get(self.image.kept)
+        told = inputs.get(self.image.kept)  # a mask, or an index
         if told is None:
             return None
         if self.image.kept == "guiding_frame_index":

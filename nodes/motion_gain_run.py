@@ -239,5 +239,5 @@ def resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
     frames = image.movedim(2, 1).flatten(0, 1) if image.ndim == 5 else image  # [T, C, h, w]
-    frames = comfy.utils.common_upscale(frames, size[1], size[0], "bilinear", "center")
+    frames = comfy.utils.common_upscale(frames, size[1], size[0], "bilinear", "center")  # [T, C, *size]
     return frames.movedim(0, 1)[None] if image.ndim == 5 else frames

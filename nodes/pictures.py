@@ -65,7 +65,7 @@ def side_by_side(clips: list[torch.Tensor], captions: Sequence[str]) -> torch.Te
     clips = [same_size(c, h, w) for c in clips]
     bars = [captioned(clip[0], text)[h:] for clip, text in zip(clips, captions)]
     tallest = max(len(bar) for bar in bars)
-    below = torch.cat([torch.nn.functional.pad(bar, (0, 0, 0, 0, 0, tallest - len(bar)), value=1.0) for bar in bars], 1)
+    below = torch.cat([torch.nn.functional.pad(bar, (0, 0, 0, 0, 0, tallest - len(bar)), value=1.0) for bar in bars], 1)  # [tallest, sum of w, 3]
     return torch.stack([torch.cat([torch.cat([at(c, t) for c in clips], 1), below]) for t in range(length)])
 
 
@@ -105,11 +105,11 @@ def moments_sheet(mean: torch.Tensor, std: torch.Tensor | None = None, decoded: 
     sized = lambda image: same_size(image[None], max(1, round(width * image.shape[0] / image.shape[1])), width)[0]
     cells = [] if decoded is None else [captioned(sized(decoded[0]), "the mean, decoded")]
     for c in range(min(len(mean), 16)):
-        m = mean[c, middle]
+        m = mean[c, middle]  # [h, w]
         cells.append(captioned(sized(heat(m)), f"mean, channel {c}: {m.min():.2f} to {m.max():.2f}"))
         if std is not None:
             s = std[c, middle]
-            grey = (s / s.max().clamp(min=1e-6))[..., None].expand(-1, -1, 3)
+            grey = (s / s.max().clamp(min=1e-6))[..., None].expand(-1, -1, 3)  # [h, w, 3]
             cells.append(captioned(sized(grey), f"deviation, channel {c}: {s.min():.2f} to {s.max():.2f}"))
     return grid(cells, columns=4)
 

@@ -80,7 +80,7 @@ def sampled(models: list, run: Run, seed: int, step: Callable = lambda: None) ->
     fixed = {"steps": run.steps, "cfg": run.cfg, "sampler_name": run.sampler, "scheduler": run.scheduler, "positive": run.positive, "negative": run.negative}
     fixed |= {"noise_mask": run.latent.get("noise_mask"), "callback": tell, "disable_pbar": True, "seed": seed}
     samples = sized_for(models[0], run.latent)
-    noise = comfy.sample.prepare_noise(samples, seed, run.latent.get("batch_index"))
+    noise = comfy.sample.prepare_noise(samples, seed, run.latent.get("batch_index"))  # like samples
     if not run.hand_over:
         return parts_of(comfy.sample.sample(models[0], noise, latent_image=samples, denoise=1.0, **fixed))[0]
     samples = comfy.sample.sample(models[0], noise, latent_image=samples, start_step=0, last_step=run.hand_over, force_full_denoise=False, **fixed)

@@ -75,7 +75,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         sampling, family = Sampling.of(model), model_family(model)
         check_meant(sampling, start_as, start)
         sigma = start_sigma(sampling, family, start_as, start)
-        sigmas = truncated(sampling, scheduler, steps, sigma, layout)
+        sigmas = truncated_sigmas(sampling, scheduler, steps, sigma, layout)
         schedules.check(sigmas)
         fraction = sampling.fraction(sigma)
         why = f" ({family.key}: {family.evidence})" if start_as == START_AS[0] else ""
@@ -89,7 +89,7 @@ class TruncatedSigmaSchedule(io.ComfyNode):
         return io.NodeOutput(sigmas, sigma, fraction)
 
 
-def truncated(sampling: Sampling, scheduler: str, steps: int, start: float, layout: str) -> torch.Tensor:
+def truncated_sigmas(sampling: Sampling, scheduler: str, steps: int, start: float, layout: str) -> torch.Tensor:
     """The sigmas of TruncatedSigmaSchedule: [steps + 1] or fewer, on the CPU.
 
     From the ordinary start they are the scheduler's own, to the bit.

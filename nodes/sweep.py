@@ -25,7 +25,7 @@ from .host.schedule import scheduler_names, start_sigma
 from .host.types import Guider, Model, Sampler, Vae
 from .moments import MomentsType, default_moments, idle_moments
 from .motion import CATEGORY, flow_backend, flow_input, flow_name, network_input
-from .schedule import LAYOUTS, truncated
+from .schedule import LAYOUTS, truncated_sigmas
 
 FRACTION, SIGMA = "fraction", "sigma"
 MOST_STARTS = 100  # of one sweep
@@ -244,7 +244,7 @@ class StartSweep(io.ComfyNode):
         seed: int,
     ) -> torch.Tensor:
         """One clip from one start -> IMAGE frames."""
-        sigmas = truncated(sampling, scheduler, steps, sigma, LAYOUTS[0])
+        sigmas = truncated_sigmas(sampling, scheduler, steps, sigma, LAYOUTS[0])
         empty = [torch.zeros_like(part) for part in parts_of(samples)]
         first = starts(guider.model_patcher, sampling, float(sigmas[0]), moments, empty)
         latent = like_parts(samples, [start.latent for start in first])

@@ -54,7 +54,7 @@ class Moments:
 def resample(mean: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
     """Stretch a mean to [C, frames, height, width]: linear in time, area-true in space."""
     if mean.shape[2:] != (height, width):
-        mean = F.interpolate(mean.movedim(1, 0), size=(height, width), mode="bilinear", antialias=True).movedim(0, 1)
+        mean = F.interpolate(mean.movedim(1, 0), size=(height, width), mode="bilinear", antialias=True).movedim(0, 1)  # [C, T, height, width]
     if mean.shape[1] not in (1, frames):
         flat = mean.flatten(2).movedim(1, 2)  # [C, hw, T]
         mean = F.interpolate(flat, size=frames, mode="linear", align_corners=True).movedim(2, 1).unflatten(2, (height, width))

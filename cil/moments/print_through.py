@@ -39,7 +39,7 @@ def _padded_ends(still: Tensor, least: float) -> tuple[int, int]:
         picture = still.flip(1) if flipped else still
         jump, at = steps[: height // 2 - 1].max(0)
         width = int(at) + 1
-        padding = picture[:, :width]
+        padding = picture[:, :width]  # [C, width, w]: the rows beyond the jump
         flat = (padding - padding.mean((1, 2), keepdim=True)).square().mean().sqrt() < 0.2 * jump
         ends.append(width if width > 1 and flat and jump > 4 * usual and jump > least else 0)
     return ends[0], ends[1]
@@ -53,7 +53,7 @@ def without_border(moments: Moments) -> Moments:
     """
     top, bottom, left, right = border(moments)
     height, width = moments.mean.shape[2:]
-    inside = moments.mean[:, :, top : height - bottom, left : width - right]
+    inside = moments.mean[:, :, top : height - bottom, left : width - right]  # [C, T, h', w']
     return replace(moments, mean=inside, variance=moments.variance * moments.mean.numel() / inside.numel())
 
 

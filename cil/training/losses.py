@@ -52,9 +52,9 @@ def denoising_loss(denoise: Callable, objective: Objective, examples: list[Examp
 
     denoise(x [n, C, T, h, w], sigma [n], examples) -> the predicted clean clips.
     """
-    x0 = torch.stack([e.clip.latents.float() for e in examples]).to(device)
+    x0 = torch.stack([e.clip.latents.float() for e in examples]).to(device)  # [n, C, T, h, w]
     eps = torch.stack([e.eps for e in examples]).to(device)
-    sigma = torch.tensor([e.sigma for e in examples], device=device)
+    sigma = torch.tensor([e.sigma for e in examples], device=device)  # [n]
     x = objective.process.corrupt(x0, eps, sigma.view(-1, 1, 1, 1, 1))
-    gap = (denoise(x, sigma, examples) - x0).square().flatten(1).mean(1)
+    gap = (denoise(x, sigma, examples) - x0).square().flatten(1).mean(1)  # [n]
     return (objective.weight(sigma) * gap).mean()

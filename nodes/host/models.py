@@ -7,7 +7,7 @@ from ..families import Family, family_of
 from .types import Model
 
 
-def checked(model: Model) -> Model:
+def sampleable(model: Model) -> Model:
     """The MODEL. Raises ValueError where another pack passes something else under that type."""
     if not hasattr(model, "get_model_object"):
         raise ValueError(f"this MODEL is a {type(model).__name__} of another pack, which the host cannot sample: connect one that KSampler takes")
@@ -16,7 +16,7 @@ def checked(model: Model) -> Model:
 
 def model_family(model: Model) -> Family:
     """The family of a MODEL (ModelPatcher)."""
-    motion = checked(model).additional_models.get("ADE", [])  # AnimateDiff-Evolved's motion modules
+    motion = sampleable(model).additional_models.get("ADE", [])  # AnimateDiff-Evolved's motion modules
     formats = (getattr(getattr(module.model, "mm_info", None), "mm_format", None) for module in motion)
     return family_of(model.model, formats)
 

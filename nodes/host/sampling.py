@@ -14,7 +14,7 @@ import torch
 
 from ...cil import forward, schedules
 from ..lvdm.sampling import RescaledDiscrete
-from .models import checked
+from .models import sampleable
 from .schedule import TRAILING
 from .truncated import can_be_truncated, truncated, whole_of
 from .types import Model, ModelSampling, Sampler
@@ -39,7 +39,7 @@ class Sampling:
     @classmethod
     def of(cls, model: Model) -> "Sampling":
         """Of a MODEL (ModelPatcher), with what other nodes patched into it."""
-        return cls(checked(model).get_model_object("model_sampling"))
+        return cls(sampleable(model).get_model_object("model_sampling"))
 
     @property
     def process(self) -> forward.ForwardProcess:

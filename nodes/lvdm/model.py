@@ -87,7 +87,7 @@ class DynamiCrafter(LVDM):
     def extra_conds(self, **kwargs) -> dict:
         out = super().extra_conds(**kwargs)
         noise, image = kwargs["noise"], kwargs.get("concat_latent_image")
-        image = torch.zeros_like(noise) if image is None else self.process_latent_in(image)
+        image = torch.zeros_like(noise) if image is None else self.process_latent_in(image)  # [1 or frames, 4, h, w]
         if image.shape[0] not in (1, noise.shape[0]):
             raise ValueError(
                 f"this conditioning was made for {image.shape[0]} frames but the latent has {noise.shape[0]}: take the latent of the same conditioning node"

@@ -38,7 +38,7 @@ class RescaledDiscrete(comfy.model_sampling.ModelSamplingDiscrete):
     def factor(self, sigma: torch.Tensor) -> torch.Tensor:
         """s at a tensor of sigmas: the table's at its entries, linear in ln sigma between them."""
         table, factors = self.log_sigmas.to(sigma), self.factors.to(sigma)  # [1000] each
-        log = sigma.log().clamp(table[0], table[-1])
+        log = sigma.log().clamp(table[0], table[-1])  # like sigma
         above = torch.searchsorted(table, log).clamp(min=1)
         share = (log - table[above - 1]) / (table[above] - table[above - 1])
         return torch.lerp(factors[above - 1], factors[above], share)

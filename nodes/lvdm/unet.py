@@ -56,9 +56,9 @@ class ImageCrossAttention(CrossAttention):
     ) -> torch.Tensor:
         value = context if value is None else value
         tokens = transformer_options[IMAGE_TOKENS]
-        (text, image), (text_value, image_value) = ((c[:, :-tokens], c[:, -tokens:]) for c in (context, value))
+        (text, image), (text_value, image_value) = ((c[:, :-tokens], c[:, -tokens:]) for c in (context, value))  # [b t, tokens, context_dim] each
         attend = lambda q, k, v: optimized_attention(q, k, v, self.heads, attn_precision=self.attn_precision, transformer_options=transformer_options)
-        q = self.to_q(x)
+        q = self.to_q(x)  # [b t, h w, heads dim_head]
         seen = attend(q, self.to_k_ip(image), self.to_v_ip(image_value))
         if hasattr(self, "alpha"):
             seen = seen * (1 + torch.tanh(comfy.ops.cast_to_input(self.alpha, x)))
@@ -268,7 +268,7 @@ class LVDMUNet(nn.Module):
                 values = values if isinstance(values, tuple) else (values,)
             return values if len(values) > 1 else values[0]
 
-        picture = self.image_tokens(clip_fea[::frames], frames)
+        picture = self.image_tokens(clip_fea[::frames], frames)  # [b t, n, context_dim]
         options[IMAGE_TOKENS] = picture.shape[1]
         context = torch.cat([context, picture.to(context)], dim=1)  # [b t, text and image tokens, context_dim]
         embed = lambda values: timestep_embedding(values, self.model_channels).to(x.dtype)

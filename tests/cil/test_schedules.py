@@ -1,3 +1,6 @@
+import math
+import random
+
 import pytest
 import torch
 
@@ -35,6 +38,33 @@ def test_retiming_keeps_the_end_and_the_number_of_steps():
     assert moved.tolist() == pytest.approx([0.6, 0.4, 0.2, 0.0])
     moved = schedules.retime(torch.tensor([1.0, 0.0]), 0.6, identity, identity)
     assert moved.tolist() == pytest.approx([0.6, 0.0])
+
+
+TIMES = {  # sigma -> time and back, as the families have them
+    "even": (lambda s: s, lambda t: t),
+    "logarithmic": (lambda s: math.log(s / 0.002) / math.log(350000), lambda t: 0.002 * 350000**t),
+    "shifted": (lambda s: s / (8 - 7 * s), lambda t: 8 * t / (1 + 7 * t)),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("steps", range(1, 51))
+def test_retiming_any_schedule(name, steps):
+    """Drawn ones of each length, with a start above, between and below their sigmas, ending at 0 or handing over."""
+    time_of, sigma_of = TIMES[name]
+    draw = random.Random(f"{name} {steps}")
+    times = sorted((draw.uniform(0.01, 1) for _ in range(steps + 1)), reverse=True)
+    for ends in ([0.0], [sigma_of(times[-1])]):
+        sigmas = torch.tensor([*map(sigma_of, times[:-1]), *ends])
+        start = float(torch.tensor(sigma_of(draw.uniform(times[-1] + 1e-3, 1.0) if ends[0] else draw.uniform(0.005, 1.0))))
+        if not (sigmas[1:] < sigmas[:-1]).all():
+            continue
+        moved = schedules.retime(sigmas, start, time_of, sigma_of)
+        schedules.check(moved)
+        assert len(moved) == len(sigmas) and moved[0] == torch.tensor(start) and moved[-1] == sigmas[-1]
+        assert torch.allclose(schedules.retime(sigmas, float(sigmas[0]), time_of, sigma_of), sigmas, rtol=1e-4)  # its own start moves nothing
+        nudged = torch.nextafter(sigmas, torch.where(sigmas > 0, torch.inf, 0.0))
+        assert torch.allclose(schedules.retime(nudged, start, time_of, sigma_of), moved, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

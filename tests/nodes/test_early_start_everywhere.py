@@ -1,6 +1,7 @@
 """Properties of the early start over schedulers, samplers, steps, starts, noise processes and routes.
 
-A few hundred combinations, drawn with a seed. All of them, by hand: CIL_FULL_CROSS=1 (hours).
+Every noise process under every scheduler; the other axes are drawn with a seed. All combinations, by hand: CIL_FULL_CROSS=1 (hours).
+What a scheduler lays on the truncated process, which needs no sampler, is looked at for each number of steps.
 """
 
 import itertools
@@ -40,11 +41,14 @@ class Case:
 
 
 def cases(count, seed, schedulers=SCHEDULERS, steps=STEPS):
-    every = itertools.product(KINDS, schedulers, SAMPLERS, steps, STARTS)
+    """`count` of them, None = one for each noise process under each scheduler; no number of steps, sampler or start comes twice before all have come."""
     if FULL:
-        return [Case(*c) for c in every]
+        return [Case(*c) for c in itertools.product(KINDS, schedulers, SAMPLERS, steps, STARTS)]
     draw = random.Random(seed)
-    return [Case(*(draw.choice(list(axis)) for axis in (KINDS, schedulers, SAMPLERS, steps, STARTS))) for _ in range(count)]
+    shuffled = lambda axis: draw.sample(list(axis), len(axis))
+    pairs = shuffled(list(itertools.product(KINDS, schedulers)))[:count]
+    axes = zip(*(itertools.cycle(shuffled(axis)) for axis in (SAMPLERS, steps, STARTS)))
+    return [Case(*pair, *others) for pair, others in zip(pairs, axes)]
 
 
 def recorder(model):
@@ -126,17 +130,31 @@ def is_whole_run(sigmas, plain, expected, start, case):
         assert len(sigmas) == len(plain)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_steps_fills_what_lies_below_the_start(kind):
+    """No step is lost or doubled, the first sigma is the start, the last 0; each of 1 to 50 steps, with one start after the other."""
+    sampling = Sampling.of(tiny.model(kind)[0])
+    processes = [(torch.tensor(sampling.sigma(fraction)), sampling.truncated(sampling.sigma(fraction))) for fraction in STARTS]
+    for (row, scheduler), steps in itertools.product(enumerate(SCHEDULERS), STEPS):
+        start, process = processes[(row + steps) % len(STARTS)]
+        sigmas = comfy.samplers.calculate_sigmas(process, scheduler, steps)
+        if scheduler == "kl_optimal" and steps == 1:
+            continue  # the host's own is 0 / 0
+        if scheduler not in COUNTS_ITSELF:
+            assert len(sigmas) == steps + 1, (scheduler, steps)
+            schedules.check(torch.cat([start.reshape(1), sigmas[1:]]))
+        assert sigmas[-1] == 0 and (scheduler == "ddim_uniform" or sigmas[0] == pytest.approx(float(start), rel=1e-6 * (1 + float(start)))), (scheduler, steps)
+
+
 def test_whole_runs_are_what_the_scheduler_lays_on_the_truncated_process():
-    for case in cases(90, 1):
+    for number, case in enumerate(cases(None, 1)):
         model, patched, latent, sampling, start = setup(case)
         process = sampling.truncated(sampling.sigma(case.start))
         expected, plain = laid_on(process, case), laid_on(sampling.host, case)
-        is_whole_run(ksampler(patched, latent, case), plain, expected, start, case)
-        is_whole_run(advanced(patched, latent, case), plain, expected, start, case)
+        is_whole_run((ksampler, advanced)[number % 2](patched, latent, case), plain, expected, start, case)
         euler = [laid_on(of, case, "euler")[-(case.steps + 1) :] for of in (process, sampling.host)]  # BasicScheduler gives no more
         basic = custom.BasicScheduler.execute(patched, case.scheduler, case.steps, 1.0).args[0]
-        for route in (sampler_custom, custom_advanced):
-            is_whole_run(route(patched, latent, basic), euler[1], euler[0], start, case)
+        is_whole_run((sampler_custom, custom_advanced)[number // 2 % 2](patched, latent, basic), euler[1], euler[0], start, case)
 
 
 def test_two_stages_on_the_truncated_process_meet_at_one_sigma():
@@ -168,20 +186,21 @@ def test_a_kept_hand_over_stays_where_it_was_and_the_later_stage_too():
 
 
 def test_sigmas_of_the_unpatched_model_keep_their_number_and_their_end():
-    for case in cases(70, 4):
+    for number, case in enumerate(cases(None, 4)):
         model, patched, latent, sampling, start = setup(case)
+        route = (sampler_custom, custom_advanced)[number % 2]
         plain = custom.BasicScheduler.execute(model, case.scheduler, case.steps, 1.0).args[0]
         if not (plain[1:] < plain[:-1]).all() or plain[0] <= start:
             continue
-        sigmas = custom_advanced(patched, latent, plain)
+        sigmas = route(patched, latent, plain)
         schedules.check(sigmas)
         assert len(sigmas) == len(plain) and sigmas[0] == start and sigmas[-1] == plain[-1], case
         if case.steps > 1 and plain[-2] < start:
             assert torch.isclose(sigmas[-2], plain[-2], rtol=1e-6), case
         if case.scheduler == "normal":  # even in time down to the smallest sigma
             assert torch.allclose(sigmas, laid_on(sampling.truncated(sampling.sigma(case.start)), case, "euler"), rtol=2e-3), case
-        for nudged in (torch.nextafter(plain, torch.where(plain > 0, torch.inf, 0.0)), torch.nextafter(plain, plain.new_zeros(()))):
-            assert torch.allclose(custom_advanced(patched, latent, nudged), sigmas, rtol=2e-5), case
+        nudged = torch.nextafter(plain, torch.where(plain > 0, torch.inf, 0.0) if number // 2 % 2 else plain.new_zeros(()))
+        assert torch.allclose(route(patched, latent, nudged), sigmas, rtol=2e-5), case
 
 
 def test_denoise_below_1_is_the_last_part_of_the_truncated_run():
@@ -192,6 +211,46 @@ def test_denoise_below_1_is_the_last_part_of_the_truncated_run():
         if not (expected[1:] < expected[:-1]).all():
             continue
         assert alike(ksampler(patched, latent, case, denoise=0.5), expected), case
+
+
+def first_x(model, latent, case, **options):
+    """The first x of a KSampler, or with noise="disable" of a KSamplerAdvanced."""
+    out, seen = recorder(model)
+    cond = tiny.conditioning()
+    settings = (1, case.steps, 1.0, case.sampler, case.scheduler, cond, cond, latent)
+    host_nodes.KSamplerAdvanced().sample(out, "disable", *settings, 0, 10000, "disable") if options else host_nodes.KSampler().sample(out, *settings, 1.0)
+    return seen[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_given_latents_and_switched_off_noise(kind):
+    """A picture in the latent is what the start is drawn around; without noise the run goes on from it as it is."""
+    case = Case(kind, "simple", "euler", 4, 0.9)
+    model, patched, latent, sampling, start = setup(case)
+    held = {"samples": torch.ones_like(latent["samples"])}
+    inside, process = model.get_model_object("process_latent_in")(held["samples"]), sampling.process
+    eps = torch.randn(inside.shape, generator=torch.manual_seed(1))
+    sigmas, x = first_x(patched, held, case)
+    level = float(start)
+    assert sigmas[0] == start and torch.allclose(x, process.signal(level) * inside + process.noise(level) * eps, rtol=1e-4, atol=1e-4)
+    sigmas, x = first_x(patched, held, case, noise="disable")
+    assert sigmas[0] == start and torch.allclose(x, process.signal(level) * inside, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["SVD", "eps", "v zsnr", "v rescaled zsnr", "flow shift 8", "Cosmos RFlow"])
+def test_what_a_mask_gives_free_starts_as_without_it_and_what_it_keeps_comes_out(kind):
+    case = Case(kind, "simple", "euler", 2, 0.9)
+    model, patched, latent, sampling, start = setup(case)
+    picture = torch.ones_like(latent["samples"])
+    mask = torch.zeros(1, 1, 8, 12)
+    mask[..., 6:] = 1
+    cond, runs = tiny.conditioning(), []
+    for given in (latent, {"samples": picture, "noise_mask": mask}):
+        spy = tiny.Spy(patched)
+        out = host_nodes.KSampler().sample(spy.model, 1, 2, 1.0, "euler", "simple", cond, cond, given, 1.0)[0]["samples"]
+        runs.append((spy.first_x, out))
+    (anew, _), (x, out) = runs
+    assert torch.allclose(x[..., 6:], anew[..., 6:], rtol=1e-5, atol=1e-5) and torch.allclose(out[..., :6], picture[..., :6], atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if s not in ("dpm_adaptive",)])  # which chooses its steps itself

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from cil_pack.cil import schedules
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.host.truncated import whole_of
@@ -85,6 +86,14 @@ def test_svd_karras_from_100_is_the_papers_under_a_ksampler():
     laid = comfy.samplers.KSampler(patched, 25, "cpu", "euler", "karras").sigmas
     closed = [(100 ** (1 / 7) + i / 24 * (0.002 ** (1 / 7) - 100 ** (1 / 7))) ** 7 for i in range(25)]
     assert laid[:-1].tolist() == pytest.approx(closed, rel=2e-5)
+
+
+def test_simple_is_the_authors_trailing_spacing_at_the_whole_schedule_alone():
+    """What the help of Load DynamiCrafter says."""
+    sampling = sampling_of("v zsnr")
+    told = lambda sigmas: [round(float(t)) for t in sampling.host.timestep(sigmas[:-1])]
+    assert told(comfy.samplers.calculate_sigmas(sampling.host, "simple", 50)) == schedules.trailing(1000, 50)
+    assert told(sampling.schedule("simple", 50, sampling.sigma(0.94)))[:3] == [939, 921, 902] and schedules.trailing(940, 50)[:3] == [939, 920, 901]
 
 
 def test_the_pack_itself_reads_the_whole_process_of_a_patched_model(sampling):
