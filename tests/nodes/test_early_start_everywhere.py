@@ -180,7 +180,8 @@ def test_a_kept_hand_over_stays_where_it_was_and_the_later_stage_too():
             continue
         first = advanced(patched, latent, case, 0, middle, leftover="enable")
         schedules.check(first)
-        assert len(first) == middle + 1 and first[0] == start and first[-1] == plain[middle], case
+        # ddim_uniform may begin below the start by itself, and is left so
+        assert len(first) == middle + 1 and first[0] == torch.minimum(start, plain[0]) and first[-1] == plain[middle], case
         later = advanced(patched, {"samples": torch.ones_like(latent["samples"])}, case, middle, 10000, noise="disable")
         assert torch.equal(later, plain[middle:]), case
 
