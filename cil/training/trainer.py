@@ -163,14 +163,16 @@ class Training:
 
 
 class SaveClock:
-    """When to save: every so many seconds, and no more of the time than SHARE. every: 0 = always; size: bytes of a state."""
+    """When to save: every so many seconds, and all saves together in no more of the time than SHARE. every: 0 = always; size: bytes of a state."""
 
     def __init__(self, every: float, size: int, clock: Callable = time.monotonic):
-        self.every, self.seconds, self.clock = every, size / DISK, clock
-        self.last = clock()
+        self.every, self.seconds, self.clock = every, size / DISK, clock  # seconds: of a save, as the last one took
+        self.began = self.last = clock()
+        self.spent = 0.0
 
     def due(self) -> bool:
-        return self.every <= 0 or self.clock() - self.last > max(self.every, self.seconds / SHARE)
+        now = self.clock()
+        return self.every <= 0 or (now - self.last > self.every and self.spent + self.seconds <= SHARE * (now - self.began))
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -179,3 +181,4 @@ class SaveClock:
         yield
         self.last = self.clock()
         self.seconds = self.last - began
+        self.spent += self.seconds

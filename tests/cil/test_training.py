@@ -357,9 +357,12 @@ def test_bad_recipes_are_refused(wrong, message):
 # ---- saving and making batches on the side ----------------------------------------------
 
 
-@pytest.mark.parametrize("every, size, takes", [(60.0, 24_000_000_000, 48.0), (60.0, 24_000_000_000, 10.0), (60.0, 1000, 0.01), (1.0, 1000, 3.0)])
+@pytest.mark.parametrize(
+    "every, size, takes",
+    [(60.0, 24_000_000_000, [48.0]), (60.0, 24_000_000_000, [10.0]), (60.0, 1000, [0.01]), (1.0, 1000, [3.0]), (1.0, 400_000_000, [4, 5, 6, 7])],
+)
 def test_saving_takes_a_twentieth_of_the_time_at_most(every, size, takes):
-    """By a clock of its own: updates of half a second, saves of `takes`; the first of unknown cost aside."""
+    """By a clock of its own: updates of half a second, saves of `takes`, the last one again and again. A disk that turns out slower is made up for."""
     now = [0.0]
     clock = training.SaveClock(every, size, lambda: now[0])
     spent, began = [], []
@@ -368,12 +371,13 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(every, size, takes):
         if clock.due():
             began.append(now[0])
             with clock.saving():
-                now[0] += takes
-            spent.append(takes)
-    assert len(spent) > 3 and sum(spent[1:]) <= training.trainer.SHARE * (now[0] - began[0]) + 1e-6
-    assert spent[0] <= 0.05 * (began[0] + takes) or size == 1000  # what is as fast as was thought is right at once
+                spent.append(takes[min(len(spent), len(takes) - 1)])
+                now[0] += spent[-1]
+            if len(spent) > len(takes):  # what it takes is known
+                assert sum(spent) <= training.trainer.SHARE * now[0]
+    assert len(spent) > 3 and (spent[0] <= 0.05 * (began[0] + spent[0]) or size <= 400_000_000)  # what is as fast as was thought is right at once
     gaps = [b - a for a, b in itertools.pairwise(began)]
-    assert max(gaps) <= max(every, takes / training.trainer.SHARE) + takes + 1  # and as often as that allows
+    assert max(gaps[len(takes) :]) <= max(every, takes[-1] / training.trainer.SHARE) + takes[-1] + 1  # and as often as that allows
 
 
 def test_0_saves_after_each_update():
