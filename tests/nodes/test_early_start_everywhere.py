@@ -198,7 +198,7 @@ def test_sigmas_of_the_unpatched_model_keep_their_number_and_their_end():
         assert len(sigmas) == len(plain) and sigmas[0] == start and sigmas[-1] == plain[-1], case
         if case.steps > 1 and plain[-2] < start:
             assert torch.isclose(sigmas[-2], plain[-2], rtol=1e-6), case
-        if case.scheduler == "normal":  # even in time down to the smallest sigma
+        if case.scheduler == "normal" and case.kind != "Cosmos RFlow":  # even in time down to the smallest sigma; Cosmos' M / T is even in ln sigma
             assert torch.allclose(sigmas, laid_on(sampling.truncated(sampling.sigma(case.start)), case, "euler"), rtol=2e-3), case
         nudged = torch.nextafter(plain, torch.where(plain > 0, torch.inf, 0.0) if number // 2 % 2 else plain.new_zeros(()))
         assert torch.allclose(route(patched, latent, nudged), sigmas, rtol=2e-5), case
