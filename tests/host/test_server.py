@@ -210,7 +210,9 @@ def test_ones_own_moments_come_before_the_packaged_ones(host):
 
 
 def test_a_wrong_start_is_an_error_in_the_node(host, root):
-    prompt = shorter(prompt_of(root, "demo"))
+    prompt = prompt_of(root, "demo")
+    for node in nodes_of(prompt, "KSampler"):
+        node["inputs"]["steps"] = 2  # some hosts sample the plain clip first
     nodes_of(prompt, "CILEarlyStart")[0]["inputs"] |= {"start_as": "sigma", "start": 5000.0}
     entry = host.run(prompt)
     details = next(data for kind, data in entry["status"]["messages"] if kind == "execution_error")
