@@ -1,30 +1,101 @@
-"""What the probe says of the demo models, of an exact denoiser, and whether its start is a good one: `python run.py do bench.probe`.
+"""What the probe says of the simulated leak and of the trained demo models, and whether its start is a good one: `python run.py do bench.probe`.
 
-Writes bench/results/probe.md: the verdict on each checkpoint and on the exact denoiser of the
-same clips (a mixture over the headings that each first frame allows), with a fair draw of clips
-and with those that move most; then clips sampled from the suggested start and from the ordinary one,
-pair by pair. With --cost: where the time of a probe goes.
+Writes bench/results/probe.md, or probe_trained.md. The simulated leak (demo/landscape) is asked as the node asks a model, but
+of several scenes: each clip goes to the exact denoiser of its own picture, of whose answer a share is
+replaced by the still picture. Then clips are sampled from the suggested start and from the ordinary one,
+pair by pair. --part trained, cost: the trained models; where the time of a probe goes. On denoisers that are exact in closed form: bench.exact.
 """
 
 import argparse
+import copy
+import itertools
+import statistics
 import time
 
 import torch
 
-from ..cil import calibration, flow
+from ..cil import calibration
+from ..cil.views import MOTIONS, WHOLE
 from ..demo import latents, scenes
 from ..demo.clips import DemoClips
+from ..demo.landscape import clips as landscape_clips
+from ..demo.landscape import measure, simulated
+from ..demo.landscape import scenes as landscape
 from ..nodes import calibrate, probe, verdict
 from ..nodes.host.sampling import Sampling
 from . import sampling
 
-LEVELS, PAIRS = 12, 2
-SLOW = sampling.BUCKETS[0]  # the motion that is asked for in sampling: of it these models make least
+LEVELS, PAIRS, CLIPS = 12, 2, 8
 MANY = 8  # times as many clips as are probed, of which those that move most are chosen
+SETS = 3  # draws of clips
+ABOVE = 3.0  # sigma above which the simulated leak leaks
+PATIENTS = {"leak 0.7": 0.7, "leak 0.5": 0.5, "no leak": 0.0}
+SCENES, SEEDS, STEPS = 4, 2, 20  # of the clips that are sampled
+STILL = 4.0  # pixels of travel below which a clip stands still
+
+
+# ---- the simulated leak, of several scenes --------------------------------------------
+
+
+class OwnScenes:
+    """A model that knows several scenes: the denoiser of whichever begins with the picture that it is told."""
+
+    def __init__(self, drawn, share):
+        self.leaks = [simulated.Leak(drawn[i : i + 1], share, ABOVE) for i in range(len(drawn))]
+
+    def leaking(self, share):
+        """The same with another leak."""
+        other = copy.copy(self)
+        other.leaks = [copy.copy(leak) for leak in self.leaks]
+        for leak in other.leaks:
+            leak.share = share
+        return other
+
+    def __call__(self, executor, x, t, c_concat=None, *args, **kwargs):
+        """The host's APPLY_MODEL: x, c_concat [k T, 4, h, w], t [k T], k clips of T frames."""
+        frames, out = landscape.FRAMES, []
+        for part, sigma, told in zip(x.float().cpu().split(frames), t[::frames].tolist(), c_concat.float().cpu()[::frames]):
+            own = min(self.leaks, key=lambda leak: float((leak.still[0] - told * latents.SCALE).square().sum()))
+            out.append(own.denoised(part, sigma))
+        return torch.cat(out).to(x)
+
+
+def drawn_clips(n, seed):
+    """n clips, each of its own scene: a fair draw of what the model is made for."""
+    g = torch.Generator().manual_seed(seed)
+    drawn = landscape.sample(n, g)
+    return drawn.replace(motion=torch.cat([landscape_clips.fair(drawn[i : i + 1], 1, g).motion for i in range(n)]))
+
+
+def fastest(drawn, n):
+    return drawn[landscape.amount(drawn.motion).topk(n).indices]
+
+
+def found_in(model, clips, which, bucket):
+    """What the node says of a model -> verdict.Finding."""
+    host = Sampling.of(model)
+    levels = calibrate.levels_of(host, LEVELS, 0.0, 1.0)
+    return verdict.Finding(calibrate.calibrate(model, clips, which, [s for _, s in levels], PAIRS, 0, bucket, lambda *_: None), host, levels)
+
+
+def simulated_findings(sets, most):
+    """-> {patient: a list of Finding, one a set of clips}. most: the clips that move most of MANY times as many."""
+    found = {name: [] for name in PATIENTS}
+    for seed in range(sets):
+        drawn = fastest(drawn_clips(CLIPS * MANY, 500 + seed), CLIPS) if most else drawn_clips(CLIPS, seed)
+        own = OwnScenes(drawn, 0.0)
+        for name, share in PATIENTS.items():
+            model, vision, _ = simulated.loaded(own.leaking(share))
+            found[name].append(found_in(model, landscape_clips.LandscapeClips(vision, drawn, seed), range(CLIPS), 127))
+            print(seed, name, found[name][-1].sentence, found[name][-1].judge, *(between(found[name][-1], True, v) for v in (MOTIONS, WHOLE)), flush=True)
+    return found
+
+
+# ---- the trained demo models ----------------------------------------------------------
 
 
 class Exact:
-    """The exact denoiser of one scene's data: its headings, equally likely."""
+    """The exact denoiser of one scene's data in the trained models' world: its headings, equally likely."""
 
     def __init__(self, scene):
         self.candidates = torch.stack([latents.encode(scenes.render(s)) for s in scenes.headings(scene)])  # [k, 1, T, 4, h, w]
@@ -43,60 +114,107 @@ def exact_evidence(clips, which, process, sigmas):
     return evidence
 
 
-def chosen(clips, count, most):
-    """Which clips: the first `count`, or of MANY times as many those that move fastest."""
-    return clips.scenes.bucket.topk(count).indices.tolist() if most else list(range(count))
-
-
-@torch.inference_mode()
-def findings(count, most, checkpoints):
-    """-> {name: verdict.Finding}, of each checkpoint and of the exact denoiser on the same clips."""
+def trained_findings(most):
+    """-> {name: [Finding]}, of each checkpoint and of the exact denoiser on the same clips."""
     found = {}
-    for name in checkpoints:
+    for name in ("leaking", "healthy"):
         demo = sampling.Demo(name)
-        host = Sampling.of(demo.model)
-        levels = calibrate.levels_of(host, LEVELS, 0.0, 1.0)
-        clips = DemoClips(demo.clip_vision, count * MANY, 0)
-        which, sigmas = chosen(clips, count, most), [s for _, s in levels]
-        if not found:
-            found["exact denoiser"] = verdict.Finding(exact_evidence(clips, which, host.process, sigmas), host, levels)
-        evidence = calibrate.calibrate(demo.model, clips, which, sigmas, PAIRS, 0, 0, lambda *_: None)
-        found[name] = verdict.Finding(evidence, host, levels)
-        print(name, found[name].sentence, *found[name].details, sep="\n", flush=True)
+        clips = DemoClips(demo.clip_vision, CLIPS * MANY, 0)
+        which = clips.scenes.bucket.topk(CLIPS).indices.tolist() if most else list(range(CLIPS))
+        found[f"*{name}*"] = [found_in(demo.model, clips, which, 0)]
+        print(name, found[f"*{name}*"][0].sentence, flush=True)
+    host, levels = found["*healthy*"][0].sampling, found["*healthy*"][0].chosen
+    found["their exact denoiser"] = [verdict.Finding(exact_evidence(clips, which, host.process, [s for _, s in levels]), host, levels)]
     return found
 
 
-def tables(found):
-    """The findings as lines of markdown."""
-    lines = []
-    for name, finding in found.items():
-        lines += ["", f"**{name}**: {finding.sentence} {' '.join(finding.details)}", "", *finding.table()]
+# ---- the tables -----------------------------------------------------------------------
+
+
+def between(finding, above, view=None):
+    """The leakage and its band over the levels above or below ABOVE together, in percent. view: None = the one that judges."""
+    inside = [k for k, (_, sigma) in enumerate(finding.chosen) if (sigma > ABOVE) == above]
+    curve = finding.evidence.together(view or finding.judge, inside)
+    return [100 * float(values) for values in (curve.leakage, curve.low, curve.high)]
+
+
+def rows(found, view=None):
+    """A row a model: what the first set says, and all sets."""
+    lines = [
+        f"| model | the sentence, of the first {CLIPS} clips | motion missing above sigma {ABOVE:g}, % | below | a start suggested | edge, sigma |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, findings in found.items():
+        started = [f for f in findings if f.start < f.sampling.sigma_max]
+        edges = sorted(f.verdict.edge for f in started)
+        figure = lambda above: "{:.0f} ({:.0f} to {:.0f})".format(*between(findings[0], above, view))
+        edge = f"{statistics.median(edges):.3g} ({edges[0]:.3g} to {edges[-1]:.3g})" if edges else ""
+        lines.append(f"| {name} | {findings[0].sentence} | {figure(True)} | {figure(False)} | {len(started)} of {len(findings)} | {edge} |")
     return lines
 
 
-def gains(found, pictures, seeds):
-    """Speed from the ordinary and from the suggested start, pair by pair -> lines of markdown."""
+def apart(found):
+    """In how many sets the bands above ABOVE of two models do not overlap -> lines."""
+    lines, names = [], list(found)
+    for a, b in itertools.pairwise(names):
+        clear = sum(between(one, True, WHOLE)[1] > between(other, True, WHOLE)[2] for one, other in zip(found[a], found[b]))
+        lines.append(f"- {a} and {b}: the bands do not overlap in {clear} of {len(found[a])} sets.")
+    return lines
+
+
+def sampled(model, vision, vae, drawn, start):
+    """Clips of each scene and seed, as a graph makes them -> travel [n] in pixels, share of frames without the subject [n]. start: sigma, None = the ordinary one."""
+    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+
+    import nodes as host
+
+    from ..nodes.early_start import CILEarlyStart
+
+    if start is not None:
+        (model,) = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(start), True).args
+    travel, lost = [], []
+    for i in range(len(drawn)):
+        scene = drawn[i : i + 1]
+        first = landscape.render(scene, 1)[0].movedim(1, -1)
+        positive, negative, latent = SVD_img2vid_Conditioning().encode(
+            vision, first, vae, landscape.SIZE, landscape.SIZE, landscape.FRAMES, 127, landscape.FPS, 0.0
+        )
+        for seed in range(SEEDS):
+            samples = host.KSampler().sample(model, seed, STEPS, 1.0, "euler", "karras", positive, negative, latent, 1.0)[0]["samples"]
+            pixels = vae.decode(samples).movedim(-1, 1)[None]
+            tracks = measure.track(pixels, scene)
+            travel.append(float(tracks.travel))
+            lost.append(float(tracks.lost))
+    return torch.tensor(travel), torch.tensor(lost)
+
+
+def gains(found):
+    """Clips from the ordinary and from the suggested start of the first set, pair by pair -> lines."""
+    drawn = drawn_clips(SCENES, 10_000)  # scenes that no probe has seen
+    own = OwnScenes(drawn, 0.0)
     lines = [
-        "",
-        "| model | start (sigma) | speed / asked, ordinary start | from the suggested start | gain | distance to a true clip, then |",
+        "| model | start, sigma | travel, pixels: median | stand still | more than from the ordinary start, pair by pair | frames without the subject, % |",
         "|---|---|---|---|---|---|",
     ]
-    for name, finding in found.items():
-        if finding.start >= finding.sampling.sigma_max or name == "exact denoiser":
-            lines.append(f"| {name} | the ordinary one | | | | |")
-            continue
-        demo, held_out, dis = sampling.Demo(name), sampling.held_out(pictures, SLOW), flow.dis()
-        before, after = (sampling.from_start(demo, held_out, pictures * seeds, sigma, True, dis) for sigma in (None, finding.start))
-        distances = [sampling.mean_and_error(columns[3])[0] for columns in (before, after)]
-        lines.append(
-            f"| {name} | {finding.start:.3g} | {sampling.pm(before[1])} | {sampling.pm(after[1])} | {sampling.gain(after, before)} | {distances[0]:.3f}, {distances[1]:.3f} |"
-        )
-        print(lines[-1], flush=True)
+    for name, share in PATIENTS.items():
+        loaded = simulated.loaded(own.leaking(share))
+        finding = found[name][0]
+        starts, plain = {"the ordinary one": None}, 0.0
+        if finding.start < finding.sampling.sigma_max:
+            starts[f"{finding.start:.3g}, suggested"] = finding.start
+        if finding.above_edge:
+            starts[f"{finding.verdict.edge:.3g}, the edge"] = finding.verdict.edge
+        for what, start in starts.items():
+            travel, lost = sampled(*loaded, drawn, start)
+            plain = travel if start is None else plain
+            gain = "" if start is None else sampling.pm(travel - plain)
+            lines.append(f"| {name} | {what} | {travel.median():.1f} | {int((travel < STILL).sum())} of {len(travel)} | {gain} | {100 * lost.mean():.0f} |")
+            print(lines[-1], flush=True)
     return lines
 
 
 def cost():
-    """Print where the time of one probe of 4 clips goes: the model, and everything else."""
+    """Where the time of one probe of 4 clips goes: the model, and everything else -> a line."""
     import comfy.patcher_extension
 
     demo, inside, rows = sampling.Demo("healthy"), [], []
@@ -112,60 +230,77 @@ def cost():
     model = demo.model.clone()
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "timed", timed)
     clips, node = DemoClips(demo.clip_vision, 4, 0), probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
-    settings = {
-        "control": probe.FROZEN,
-        "cfg": 1.0,
-        "levels": LEVELS,
-        "from_fraction": 0.0,
-        "to_fraction": 1.0,
-        "draws": PAIRS,
-        "seed": 0,
-        "flow": "DIS (OpenCV)",
-        "clips": clips,
-        "motion_bucket_id": 0,
-    }
-    with torch.inference_mode():
-        began = time.perf_counter()
-        node.execute(model, **settings)
-        whole = time.perf_counter() - began
-    print(
-        f"4 clips x {LEVELS} levels x {PAIRS} pairs x 2 = {4 * LEVELS * PAIRS * 2} evaluations, {sum(rows)} made: {whole:.2f} s, of which the model {sum(inside):.2f} s, everything else {whole - sum(inside):.2f} s"
+    settings = {"control": probe.FROZEN, "cfg": 1.0, "levels": LEVELS, "from_fraction": 0.0, "to_fraction": 1.0, "draws": PAIRS, "seed": 0}
+    began = time.perf_counter()
+    node.execute(model, **settings, flow="DIS (OpenCV)", clips=clips, motion_bucket_id=0)
+    whole = time.perf_counter() - began
+    return (
+        f"A probe of 4 clips on a trained demo model: 4 x {LEVELS} levels x {PAIRS} pairs x 2 = {4 * LEVELS * PAIRS * 2} evaluations, {sum(rows)} made; "
+        f"{whole:.1f} s on one CPU core, of which the model {sum(inside):.1f} s and everything else, clips and plot too, {whole - sum(inside):.1f} s (`bench.probe --part cost`)."
     )
 
 
+def simulated_part(sets):
+    """probe.md."""
+    fair = simulated_findings(sets, False)
+    lines = [
+        "# The probe on the simulated leak",
+        "",
+        f"`python run.py do bench.probe`: the exact denoiser of each clip's own scene (demo/landscape); above sigma {ABOVE:g} a share of its answer is the still picture. "
+        f"{CLIPS} clips a set, {LEVELS} levels, {PAIRS} pairs of noises. Figures are those of the first set, the band in brackets, of all of the motion and of the levels above (below) that sigma together. The trained models: probe_trained.md; other exact denoisers: probe_exact.md.",
+        "",
+        f"## {sets} sets, a fair draw each",
+        "",
+        *rows(fair, WHOLE),
+        "",
+        *apart(fair),
+        "",
+        "## Sampled from the start that the first set suggests, and from the edge where that lies lower",
+        "",
+        f"{SCENES} other scenes, {SEEDS} seeds each, {STEPS} Euler steps, Karras; median, or mean ± standard error:",
+        "",
+        *gains(fair),
+    ]
+    sampling.write_result("probe.md", lines)
+    lines += [
+        "",
+        f"## Clips chosen for much motion: the {CLIPS} of {CLIPS * MANY} that move fastest, {sets} sets",
+        "",
+        "A biased draw, in which a leak may be seen where there is none.",
+        "",
+        *rows(simulated_findings(sets, True), WHOLE),
+    ]
+    sampling.write_result("probe.md", lines)
+
+
+def trained_part():
+    """probe_trained.md."""
+    lines = [
+        "# The probe on the trained models of the first demo",
+        "",
+        f"`python run.py do bench.probe --part trained`: {CLIPS} clips, {LEVELS} levels, {PAIRS} pairs of noises; figures as in probe.md.",
+        "",
+        "*leaking* and *healthy* make too little of slow motions, which weigh little beside the energy of fast clips: the probe does not tell them apart, and suggests no start. A negative result.",
+        "",
+        "A fair draw of clips:",
+        "",
+        *rows(trained_findings(False)),
+        "",
+        f"The {CLIPS} of {CLIPS * MANY} that move fastest:",
+        "",
+        *rows(trained_findings(True)),
+        "",
+        cost(),
+    ]
+    sampling.write_result("probe_trained.md", lines)
+
+
+@torch.inference_mode()
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--checkpoint", choices=["leaking", "healthy"], action="append", help="default: both")
-    parser.add_argument("--clips", type=int, default=8, help="clips that are probed")
-    parser.add_argument("--pictures", type=int, default=4, help="pictures that are animated from each start; 0 = none")
-    parser.add_argument("--seeds", type=int, default=4, help="clips of each picture")
-    parser.add_argument("--fair-only", action="store_true", help="leave out the clips chosen for much motion")
-    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--part", choices=["simulated", "trained", "cost"], default="simulated")
+    parser.add_argument("--sets", type=int, default=SETS, help="draws of clips to probe the simulated leak with")
     o = parser.parse_args(arguments)
-    if o.cost:
-        return cost()
-    names = o.checkpoint or ["leaking", "healthy"]
-    lines = [
-        "# The probe on the demo models",
-        "",
-        f"`python run.py do bench.probe`: {o.clips} clips, {LEVELS} levels, {PAIRS} pairs of noises. Demo models on demo data.",
-        "",
-        "## A fair draw of clips",
-    ]
-    fair = findings(o.clips, False, names)
-    lines += tables(fair)
-    if o.pictures:
-        lines += [
-            "",
-            f"Sampled from there, {o.pictures} held-out pictures, {o.seeds} seeds each, {sampling.STEPS} Euler steps, Karras, CFG 1; mean ± standard error:",
-            *gains(fair, o.pictures, o.seeds),
-        ]
-    if not o.fair_only:
-        lines += [
-            "",
-            f"## Clips chosen for much motion: the {o.clips} of {o.clips * MANY} that move fastest",
-            "",
-            "A biased draw: here a leak may be seen where there is none.",
-            *tables(findings(o.clips, True, names)),
-        ]
-    sampling.write_result("probe.md", lines)
+    if o.part == "cost":
+        return print(cost())
+    simulated_part(o.sets) if o.part == "simulated" else trained_part()

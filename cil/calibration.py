@@ -88,13 +88,13 @@ class Evidence:
         """[levels, clips, 5] of a view that every clip has."""
         return torch.stack(self.products[name], 1)
 
-    def judge(self) -> str:
-        """The view that is judged by: the motions of the picture, where they hold enough of the clips' motion."""
+    def judges(self) -> list[str]:
+        """The views that may judge: the motions of the picture, where they hold enough of the clips' motion, and all of it."""
         if not self.has(MOTIONS):
-            return WHOLE
+            return [WHOLE]
         inside, whole = self.view(MOTIONS), self.view(WHOLE)
         share = lambda view: float(view[-1, :, 4].sum())
-        return MOTIONS if share(inside) > IN_SPAN * share(whole) else WHOLE
+        return [MOTIONS, WHOLE] if share(inside) > IN_SPAN * share(whole) else [WHOLE]
 
     def error(self, level: int) -> float:
         """Root of the mean square of D - X_0 at a level, over the clips."""
@@ -103,9 +103,17 @@ class Evidence:
 
     def curve(self, name: str) -> "Curve":
         """The leakage in a view."""
+        return leakage(*self._parts(name), self.evaluations)
+
+    def together(self, name: str, levels: Sequence[int]) -> "Curve":
+        """The leakage in a view of some levels as one, [1]: that of the motion which is predicted at any of them."""
+        whole, got = (part[list(levels)].sum(0, keepdim=True) for part in self._parts(name))
+        return leakage(whole, got, self.evaluations)
+
+    def _parts(self, name):
         signal = torch.tensor([float(self.process.signal(s)) for s in self.levels], dtype=torch.float64)
         noise = torch.tensor([float(self.process.noise(s)) for s in self.levels], dtype=torch.float64)
-        return leakage(self.view(name), signal, noise, self.dims[name], self.evaluations)
+        return parts(self.view(name), signal, noise, self.dims[name])
 
 
 def measure(
@@ -175,24 +183,27 @@ def weights(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor) -
     return w / w.mean(-1, keepdim=True)
 
 
-def leakage(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, dim: int, evaluations: int) -> Curve:
-    """Eq. 2 over clips, with a band. products [levels, ..., clips, 5]; signal, noise [levels].
+def parts(products: torch.Tensor, signal: torch.Tensor, noise: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """<X_0 - y, f> and <D - y, f> of Eq. 2, as clips count. products [levels, ..., clips, 5]; signal, noise [levels]; dim: of the view -> [levels, ..., clips] each."""
+    shape = [-1] + [1] * (products.ndim - 3)
+    signal, noise = signal.view(shape), noise.view(shape)
+    products = products * weights(products, signal, noise)[..., None]
+    mean_seen = products[..., 2].mean(-1)  # alpha E ||X_0 - y||^2
+    c = mean_seen / (signal * mean_seen + noise**2 * dim)  # of the plainest observer, the best in the mean square
+    return products[..., 0] + c[..., None] * products[..., 2], products[..., 1] + c[..., None] * products[..., 3]
 
-    dim: of the view; evaluations: noises a clip, of both signs. The band is Fieller's for the
+
+def leakage(whole: torch.Tensor, got: torch.Tensor, evaluations: int) -> Curve:
+    """Eq. 2 over clips, with a band. whole, got [..., clips]: see `parts`.
+
+    evaluations: noises a clip, of both signs. The band is Fieller's for the
     ratio of two means over clips, by Student's t: the set of l at which the mean of
     <D - y, f> - (1 - l) <X_0 - y, f> is not told from 0. (The percentile bootstrap over 8
     clips is too narrow: it leaves out the truth five times too often.) An answer that none of
     the evaluations gave may still be one evaluation's share of the truth, so the deviation is
     never taken for less than that.
     """
-    clips = products.shape[-2]
-    shape = [-1] + [1] * (products.ndim - 3)
-    signal, noise = signal.view(shape), noise.view(shape)
-    products = products * weights(products, signal, noise)[..., None]
-    mean_seen = products[..., 2].mean(-1)  # alpha E ||X_0 - y||^2
-    c = mean_seen / (signal * mean_seen + noise**2 * dim)  # of the plainest observer, the best in the mean square
-    whole = products[..., 0] + c[..., None] * products[..., 2]  # <X_0 - y, f>
-    got = products[..., 1] + c[..., None] * products[..., 3]  # <D - y, f>
+    clips = whole.shape[-1]
     a, b = whole.mean(-1), got.mean(-1)
     some = a > 0
     l = torch.where(some, 1 - b / torch.where(some, a, 1.0), math.nan)

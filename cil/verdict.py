@@ -22,6 +22,15 @@ def leaking(curve: Curve) -> list[bool]:
     return [s and beside(i) for i, s in enumerate(sure)]
 
 
+def judge(evidence: Evidence) -> str:
+    """The view that is judged by: the first of `Evidence.judges`, unless all of the motion proves a leak at more levels.
+
+    A model's own errors hide a leak from the latter and never feign one: their energy makes the
+    prediction larger, and so the leakage smaller. Large motions lie mostly outside the former.
+    """
+    return max(evidence.judges(), key=lambda name: sum(leaking(evidence.curve(name))))  # the first of equals
+
+
 def excess(curve: Curve) -> bool:
     """Whether more than there should be is proved at most levels: the model's own doing, in a fast band flicker."""
     return sum(high < 0 for high in curve.high.tolist()) > len(curve.high) / 2
@@ -46,7 +55,7 @@ class Verdict:
 
 def verdict(evidence: Evidence, name: str | None = None) -> Verdict:
     """-> Verdict in a view; None = the one that judges."""
-    curve, clips = evidence.curve(name or evidence.judge()), evidence.clips
+    curve, clips = evidence.curve(name or judge(evidence)), evidence.clips
     highest = sorted(min(h, 1.0) if math.isfinite(h) else 1.0 for h in curve.high.tolist())
     hidden = highest[len(highest) // 2]
     proved = leaking(curve)

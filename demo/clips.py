@@ -1,4 +1,4 @@
-"""The demo's world as a prepared set of clips, for the probe and for training."""
+"""The demo's worlds as prepared sets of clips, for the probe and for training."""
 
 import torch
 
@@ -13,12 +13,16 @@ class DemoClips:
     """
 
     skipped, settings = (), {"fps": scenes.FPS}
+    render, encode = staticmethod(scenes.render), staticmethod(latents.encode)  # of the world
 
     def __init__(self, clip_vision, n, seed):
-        self.clip_vision = clip_vision
-        self.scenes = scenes.sample(n, torch.Generator().manual_seed(3_000_000_019 + seed))
-        self.names = [f"{seed}-{i}" for i in range(n)]
-        self.motion = self.scenes.bucket.tolist()
+        self.take(clip_vision, scenes.sample(n, torch.Generator().manual_seed(3_000_000_019 + seed)), seed)
+
+    def take(self, clip_vision, drawn, seed):
+        """drawn: the Scenes of the world, a clip each."""
+        self.clip_vision, self.scenes = clip_vision, drawn
+        self.names = [f"{seed}-{i}" for i in range(len(drawn))]
+        self.motion = drawn.bucket.tolist()
         self.shape = tuple(self[0].latents.shape)
 
     def __len__(self):
@@ -26,7 +30,7 @@ class DemoClips:
 
     @torch.no_grad()
     def __getitem__(self, i):
-        pixels = scenes.render(self.scenes[i : i + 1])[0]
-        code = latents.encode(pixels)
+        pixels = self.render(self.scenes[i : i + 1])[0]
+        code = self.encode(pixels)
         embed = self.clip_vision.encode_image(pixels[:1].movedim(1, -1)).image_embeds.cpu()
         return Clip(code.movedim(0, 1), code[0] / latents.SCALE, embed, self.motion[i])

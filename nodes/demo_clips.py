@@ -1,7 +1,10 @@
-"""CILDemoClips: clips of the demo's world as Prepare Clips would make them, for the probe and for training."""
+"""CILDemoClips: clips of the demo's worlds as Prepare Clips would make them, for the probe and for training."""
 
 from comfy_api.latest import io
 
+from ..cil.randomness import seeded
+from ..demo.landscape import scenes
+from .demo_leak import SceneType
 from .host.types import ClipVision
 from .training.nodes import ClipsType
 
@@ -13,9 +16,9 @@ class DemoClips(io.ComfyNode):
             node_id="CILDemoClips",
             display_name="Demo Clips (CIL)",
             category="image-to-video motion/demo",
-            description="Several clips of the demo's world, a fair draw of what the demo models were trained on: in place of Prepare Clips, to try Leakage Probe and TimeNoise Train without videos.",
+            description="Several clips of the demo's world, a fair draw of what the demo models were trained on, or of the scene of a Simulated Leak: in place of Prepare Clips, to try Leakage Probe and TimeNoise Train without videos.",
             inputs=[
-                io.ClipVision.Input("clip_vision", tooltip="From Load Demo Model."),
+                io.ClipVision.Input("clip_vision", tooltip="From Load Demo Model or Simulated Leak."),
                 io.Int.Input(
                     "count",
                     default=16,
@@ -24,6 +27,11 @@ class DemoClips(io.ComfyNode):
                     tooltip="How many clips. More: a surer verdict, longer. Each is drawn when it is needed, so many cost no memory.",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Which clips. The same seed gives the same clips; none of them was trained on."),
+                SceneType.Input(
+                    "scene",
+                    optional=True,
+                    tooltip="From Simulated Leak, to probe its model: all clips begin with this scene's picture and go the ways that the model knows. Unconnected: clips for Load Demo Model.",
+                ),
             ],
             outputs=[
                 ClipsType.Output(
@@ -33,10 +41,14 @@ class DemoClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip_vision: ClipVision, count: int, seed: int) -> io.NodeOutput:
+    def execute(cls, clip_vision: ClipVision, count: int, seed: int, scene: scenes.Scenes | None = None) -> io.NodeOutput:
         from ..demo import clips
+        from ..demo.landscape import clips as landscape
 
-        return io.NodeOutput(clips.DemoClips(clip_vision, count, seed))
+        if scene is None:
+            return io.NodeOutput(clips.DemoClips(clip_vision, count, seed))
+        drawn = landscape.fair(scene, count, seeded(seed))
+        return io.NodeOutput(landscape.LandscapeClips(clip_vision, drawn, seed))
 
 
 NODES = [DemoClips]

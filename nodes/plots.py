@@ -102,6 +102,8 @@ def _leakage_axes(axes, found):
     axes.set_ylabel("motion missing, %  (0 = none, 100 = a still)")
     if found.start < found.sampling.sigma_max:
         axes.axvline(found.ratio(found.start), color="tab:blue", linewidth=2, linestyle="--", label=f"suggested start: sigma {found.start:.3g}")
+        if found.above_edge:
+            axes.axvline(found.ratio(found.verdict.edge), color="tab:red", linewidth=1, linestyle=":", label=f"it leaks above sigma {found.verdict.edge:.3g}")
     left, (low, high) = 0.0, axes.get_xlim()
     for upto, word in WORDS:
         begin, end = max(left, low), min(upto, high)

@@ -27,7 +27,7 @@ class Finding:
         self.evidence, self.sampling, self.chosen = evidence, sampling, chosen
         self.broken = cannot_take(evidence)
         self.verdict = verdict.verdict(evidence)
-        self.judge = evidence.judge()
+        self.judge = verdict.judge(evidence)
         self.curve = evidence.curve(self.judge)
         proved = verdict.leaking(self.curve) if evidence.clips >= verdict.FEWEST else [False] * len(chosen)
         self.proved = proved if not self.broken else [False] * len(chosen)
@@ -36,6 +36,11 @@ class Finding:
 
     def ratio(self, sigma: float) -> float:
         return levels.signal_to_noise(self.evidence.process, sigma, self.evidence.variance)
+
+    @property
+    def above_edge(self) -> bool:
+        """Whether the suggested start lies above a leak's edge, since one there would cost too much."""
+        return bool(self.verdict.edge) and self.verdict.edge * 1.001 < self.start < self.sampling.sigma_max
 
     @property
     def sentence(self) -> str:
@@ -53,7 +58,7 @@ class Finding:
             return f"This model copies your picture only at the very top, above sigma {found.edge:.3g}: keep the ordinary start."
         if found.edge == 0:
             return f"At every level that was probed this model holds motion back: start at sigma {self.start:.3g}, and try a motion gain."
-        if self.start > found.edge * 1.001:
+        if self.above_edge:
             return f"Above sigma {found.edge:.3g} this model copies your picture: start at sigma {self.start:.3g}, since a lower start would cost too much."
         return f"Above sigma {found.edge:.3g} this model copies your picture: start there."
 
@@ -76,7 +81,8 @@ class Finding:
             if found.edge == 0 or self.start > found.edge * 1.001:
                 lines.append("Below it a Gaussian start is no longer near to real clips.")
         elif not found.judged or found.edge is None:
-            lines.append(f"A leak of {found.hidden:.0%} could lie unseen in these clips.")
+            size = f"{found.hidden:.0%}" if found.hidden < 0.95 else "any size"
+            lines.append(f"A leak of {size} could lie unseen in these clips.")
         if verdict.excess(self.evidence.curve(views.BANDS[-1])):
             lines.append("Its fast changes are too strong: the model flickers.")
         lines.append("Holds for clips that are a fair draw of what the model was made for; clips chosen for much motion look like a leak.")

@@ -258,24 +258,34 @@ def demo_probe():
     g = Graph("demo_probe", "The probe decides where the demo starts")
     g.note(
         "## Where should this model start?\n\n"
-        "**Leakage Probe** shows the model noisy versions of several true clips, each with its own first frame, and looks at which noise levels it predicts too little motion. "
-        "Its sentence stands above the plot, and the start that it suggests goes straight into **Early Start**.\n\n"
-        "Clips of your own come from *Prepare Clips*. More clips make it surer: `count` in *Demo Clips* and `most_clips`. Try the checkpoint *healthy*.",
-        (380, 260),
+        "Press **Run**; nothing is downloaded. **Leakage Probe** shows the model noisy versions of several true clips, each with its own first frame, and looks at which noise levels it predicts too little motion. "
+        "Its sentence stands above the plot, the blue line is where it says, and that start goes straight into **Early Start**.\n\n"
+        "The model is a *Simulated Leak*: it leaks by `leak` above sigma `above`, so you can see whether the probe finds it. Try `leak` 0, or fewer clips.\n\n"
+        "With your own model, clips come from *Prepare Clips*: 8 at least, and not picked for their motion.",
+        (380, 330),
     )
-    loader, scene, cond = _demo_source(g, "leaking")
-    clips = g.node("CILDemoClips", clip_vision=loader["clip_vision"], count=16)
+    leak = g.node("CILSimulatedLeak", seed=DEMO_SCENE)
     g.column()
-    probe = g.node("LeakageProbe", model=loader["model"], vae=loader["vae"], clips=clips["clips"], draws=2, motion_bucket_id=0, size=(460, 820))
-    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(420, 320))
+    clips = g.node("CILDemoClips", clip_vision=leak["clip_vision"], scene=leak["scene"], count=16)
+    cond = g.node(
+        "SVD_img2vid_Conditioning", clip_vision=leak["clip_vision"], init_image=leak["first_frame"], vae=leak["vae"],
+        width=128, height=128, video_frames=12, motion_bucket_id=127, fps=6, augmentation_level=0.0,
+    )  # fmt: skip
     g.column()
-    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=probe["start_sigma"])
-    plain = _ksampler(g, loader["model"], cond, "KSampler: plain")
-    cured = _ksampler(g, early["model"], cond, "KSampler: suggested start")
+    probe = g.node("LeakageProbe", model=leak["model"], vae=leak["vae"], clips=clips["clips"], draws=2, size=(560, 820))
+    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(560, 420))
     g.column()
-    clips = [g.node("VAEDecode", samples=s["LATENT"], vae=loader["vae"])["IMAGE"] for s in (plain, cured)]
+    early = g.node("CILEarlyStart", model=leak["model"], start_as="sigma", start=probe["start_sigma"])
+    plain = _ksampler(g, leak["model"], cond, "KSampler: plain", seed=DEMO_SEED, steps=20)
+    cured = _ksampler(g, early["model"], cond, "KSampler: suggested start", seed=DEMO_SEED, steps=20)
+    g.column()
+    before, after = (g.node("VAEDecode", samples=s["LATENT"], vae=leak["vae"])["IMAGE"] for s in (plain, cured))
+    both = g.node("CILDemoCompare", scene=leak["scene"], before=before, after=after, before_caption="plain", after_caption="from the suggested start")
     g.node("SaveImage", title="Probe: predictions", images=probe["sheet"], filename_prefix="cil/probe_sheet", size=(420, 400))
-    _compare(g, *clips, ("plain", "suggested start"))
+    g.column()
+    g.node("SaveImage", title="Comparison picture", images=both["strips"], filename_prefix="cil/compare", size=(560, 460))
+    video = g.node("CreateVideo", images=both["clip"], fps=6.0)
+    g.node("SaveVideo", title="Comparison video", video=video["VIDEO"], filename_prefix="cil/compare", format="mp4", codec="h264", size=(560, 420))
     return g
 
 

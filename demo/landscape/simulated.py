@@ -16,14 +16,20 @@ from .. import model as host_model
 from . import latents, scenes
 
 
+def known(scene):
+    """What the model knows of one scene: its clips and their shares, as `scenes.candidates`, those left out whose camera moves."""
+    allowed, shares = scenes.candidates(scene)
+    stands = ~allowed.motion[:, 2:].any(1)
+    return allowed[stands], shares[stands] / shares[stands].sum()
+
+
 class Leak:
     """The denoiser in a network's place. scene: one; share: l in [0, 1); above: sigma."""
 
     def __init__(self, scene, share, above):
-        allowed, shares = scenes.candidates(scene)
-        stands = ~allowed.motion[:, 2:].any(1)  # a camera that moves is left out
-        self.clips = torch.cat([latents.encode(scenes.render(some)) for some in _parts(allowed[stands])])  # [m, T, 4, h, w]
-        self.shares, self.share, self.above = shares[stands] / shares[stands].sum(), share, above
+        allowed, self.shares = known(scene)
+        self.clips = torch.cat([latents.encode(scenes.render(some)) for some in _parts(allowed)])  # [m, T, 4, h, w]
+        self.share, self.above = share, above
         self.still = latents.encode(scenes.render(scene.replace(motion=0.0), 1))[0]  # [1, 4, h, w]
 
     def denoised(self, x, sigma):
@@ -54,6 +60,11 @@ class Landscape(host_model.SVDDemo):
 
 def load(scene, share, above):
     """-> (ModelPatcher, ClipVisionModel, VAE)."""
+    return loaded(Leak(scene, share, above))
+
+
+def loaded(denoiser):
+    """`load` with any APPLY_MODEL wrapper in the network's place."""
     config = Landscape(host_model.UNET)
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}).eval()
@@ -62,6 +73,6 @@ def load(scene, share, above):
     patcher = comfy.model_patcher.ModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
     )
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "cil_simulated_leak", Leak(scene, share, above))
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "cil_simulated_leak", denoiser)
     vae = host_model.vae(latents.socket("decoder."), latents.encoder_state_dict)
     return patcher, host_model.clip_vision(latents.socket("clip_vision.")), vae

@@ -6,118 +6,10 @@ import weakref
 import pytest
 import torch
 
+from cil_pack.bench.exact import CLIPS, DIM, FAIR, MODELS, RUNS, WORLDS, Gaussian, Told, fading, probed, within
 from cil_pack.cil import calibration, forward, levels, verdict, views
-from cil_pack.cil.calibration import Evidence, inner_products
+from cil_pack.cil.calibration import Evidence
 from cil_pack.cil.views import MOTIONS, WHOLE
-
-DIM, ENERGY = 288, 0.05  # of the made videos: values, and mean square of their motion
-RUNS, CLIPS, PAIRS = 100, 8, 2
-
-
-def log_even(low, high):
-    return lambda f: low * (high / low) ** f
-
-
-def discrete(zero_snr):
-    """SD's noise levels, with SVD's successors' zero terminal SNR or without -> sigma(fraction)."""
-    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).sqrt()
-    if zero_snr:
-        alphas = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
-        alphas[-1] = 2.2e-4
-    table = (1 - alphas**2).sqrt() / alphas
-    return lambda f: forward.table_sigma(table, max(f, 1e-3))
-
-
-def shifted(shift):
-    return lambda f: shift * f / (1 + (shift - 1) * f)
-
-
-MODELS = {
-    "EDM": (forward.VE, log_even(0.002, 700)),
-    "eps": (forward.VP, discrete(False)),
-    "zero-SNR v": (forward.VP, discrete(True)),
-    "flow shift 1": (forward.FLOW, shifted(1)),
-    "flow shift 8": (forward.FLOW, shifted(8)),
-}
-
-
-class Gaussian:
-    """Motions N(mean, covariance of a rank), and their exact denoiser. share: of the energy that lies in the mean."""
-
-    def __init__(self, rank, share=0.0, energy=ENERGY, seed=0):
-        g = torch.Generator().manual_seed(seed)
-        self.axes = torch.linalg.qr(torch.randn(DIM, DIM, generator=g))[0][:, :rank]
-        falling = 1 / torch.arange(1, rank + 1).float()
-        self.spread = falling * (1 - share) * energy * DIM / falling.sum()
-        self.mean = torch.randn(DIM, generator=g)
-        self.mean *= math.sqrt(share * energy * DIM) / self.mean.norm()
-
-    def sample(self, shape, g):
-        return self.mean + (torch.randn(*shape, len(self.spread), generator=g) * self.spread.sqrt()) @ self.axes.T
-
-    def denoise(self, x, signal, noise):
-        shrink = signal * self.spread / (signal**2 * self.spread + noise**2)
-        return self.mean + ((x - signal * self.mean) @ self.axes * shrink) @ self.axes.T
-
-
-class Mixture:
-    """One of a few motions, and the exact denoiser of that."""
-
-    def __init__(self, count, seed=0):
-        self.motions = torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed)) * ENERGY**0.5
-
-    def sample(self, shape, g):
-        return self.motions[torch.randint(len(self.motions), shape, generator=g)]
-
-    def denoise(self, x, signal, noise):
-        gap = (x @ self.motions.T) * signal - signal**2 * self.motions.square().sum(1) / 2
-        return torch.softmax(gap / noise**2, -1) @ self.motions
-
-
-def probed(world, model, leak=lambda sigma: 0.0, seed=0, runs=RUNS, clips=CLIPS, pairs=PAIRS, count=12, error=0.0):
-    """Many probes at once -> a list of Evidence, one a run. The still picture is 0."""
-    process, sigma_of = MODELS[model]
-    sigmas = [s for _, s in levels.evenly(process, sigma_of, count, 0.0, 1.0)]
-    g = torch.Generator().manual_seed(seed)
-    x0 = world.sample((runs, clips), g)
-    products = torch.zeros(len(sigmas), runs, clips, 5, dtype=torch.float64)
-    for k, sigma in enumerate(sigmas):
-        signal, noise = float(process.signal(sigma)), float(process.noise(sigma))
-        for _ in range(pairs):
-            eps = torch.randn(x0.shape, generator=g)
-            for sign in (1, -1):
-                x = signal * x0 + sign * noise * eps
-                predicted = (1 - leak(sigma)) * world.denoise(x, signal, noise)
-                predicted = predicted + error * torch.randn(x0.shape, generator=g) if error else predicted
-                products[k] += inner_products(x0, predicted, x).double() / (2 * pairs)
-    moments = [(0.0, ENERGY * DIM, DIM)] * clips
-    return [Evidence(process, sigmas, 2 * pairs, {WHOLE: list(products[:, r].unbind(1))}, {WHOLE: DIM}, moments) for r in range(runs)]
-
-
-class Told(Gaussian):
-    """Motions whose amount is told: from hardly any to much. Its picture is 0 and its amount goes with the clip."""
-
-    AMOUNTS = torch.tensor([0.05, 0.3, 0.6, 1.0])
-
-    def sample(self, shape, g):
-        self.amount = self.AMOUNTS[torch.randint(4, shape, generator=g)][..., None]
-        return self.amount * super().sample(shape, g)
-
-    def denoise(self, x, signal, noise):
-        return self.amount * super().denoise(x / self.amount, signal, noise / self.amount)
-
-
-WORLDS = (
-    {f"rank {r}": Gaussian(r) for r in (1, 5, 20, 80, DIM)}
-    | {"rank 5, moved mean": Gaussian(5, 0.3)}
-    | {"told amounts": Told(20, 0.3)}
-    | {f"{n} clips": Mixture(n) for n in (2, 10, 100)}
-)
-
-
-def within(curve):
-    """At which levels the band holds 0; a band that is not there excludes nothing."""
-    return ~((curve.low > 0) | (curve.high < 0))
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -133,8 +25,6 @@ def test_an_exact_denoiser_does_not_leak(model, world):
 
 
 # ---- leaks of known size --------------------------------------------------------------
-
-FAIR = Gaussian(20, 0.2)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -159,11 +49,6 @@ def test_clips_with_much_motion_are_not_the_only_voters():
     evidence = probed(Told(20, 0.3), "EDM", lambda sigma: 0.3)
     found = [verdict.verdict(e) for e in evidence]
     assert sum(v.start is not None and abs(v.leakage - 0.3) < 0.05 for v in found) >= 85
-
-
-def fading(edge, size=1.0):
-    """Half of `size` at the edge; from nothing to all of it over a decade."""
-    return lambda sigma: size * min(1.0, max(0.0, 0.5 + math.log10(sigma / edge)))
 
 
 @pytest.mark.parametrize("edge", [20, 5, 2])
@@ -242,7 +127,7 @@ NONE = lambda g: 0.0
 def test_a_models_own_errors_hide_a_leak_from_the_whole_but_not_from_the_motions(leak, error):
     evidence = probed_clips(leak, error)
     whole, motions = evidence.curve(WHOLE), evidence.curve(MOTIONS)
-    assert evidence.judge() == MOTIONS
+    assert evidence.judges() == [MOTIONS, WHOLE] and verdict.judge(evidence) == MOTIONS
     assert (motions.leakage - leak).abs().max() < 0.05
     found = verdict.verdict(evidence)
     assert found.judged and (found.edge == 0 and abs(found.leakage - leak) < 0.05 if leak else found.start is None)

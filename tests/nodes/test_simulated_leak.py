@@ -1,14 +1,20 @@
 """Simulated Leak and Demo Compare, through the host's sampler: what is said of them is what happens."""
 
+import json
+
 import pytest
 import torch
 from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
 
 import nodes as host
 from cil_pack.demo.landscape import latents, measure, panels, scenes
+from cil_pack.nodes.demo_clips import DemoClips
 from cil_pack.nodes.demo_leak import TRUE_SPEED, DemoCompare, SimulatedLeak
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.motion import DIS
 from cil_pack.nodes.motion_gain import CILMotionGain
+from cil_pack.nodes.probe import LeakageProbe
+from cil_pack.nodes.probe_clip import FROZEN
 
 ASKED = TRUE_SPEED * (scenes.FRAMES - 1)
 
@@ -55,6 +61,22 @@ def test_motion_gain_gives_the_ideal_models_clip_back(ideal, leaking):
     back = sampled(leaking, gained(leaking[0], 0.7, 3.0))
     assert (back - ideal).abs().max() < 0.05
     assert (sampled(leaking) - ideal).abs().max() > 3
+
+
+@pytest.mark.parametrize("leak", [0.7, 0.0])
+@torch.inference_mode()
+def test_the_probe_finds_the_leak_that_was_set(leaking, leak):
+    """On eight clips of the scene, a fair draw of what its model was made for; none where there is none."""
+    patcher = leaking[0] if leak else run(SimulatedLeak, 1, 0.0, 3.0)[0]
+    clips = run(DemoClips, leaking[1], 8, 0, leaking[5])[0]
+    assert torch.equal(clips[0].image, clips[7].image) and not torch.equal(clips[0].latents, clips[7].latents)
+    _, _, start, _, report, _ = run(LeakageProbe, patcher, FROZEN, 1.0, 10, 0.0, 1.0, 1, 0, DIS, None, None, None, None, None, None, clips)
+    report = json.loads(report)
+    if leak:
+        assert 3 / 1.5 < report["edge_sigma"] < 3 * 1.5 and report["leakage"] == pytest.approx(leak, abs=0.15)
+        assert report["edge_sigma"] <= start < 10
+    else:
+        assert report["edge_sigma"] is None and start == report["levels"][0]["sigma"]
 
 
 def test_no_leak_is_the_ideal_model_and_another_size_is_told(ideal):

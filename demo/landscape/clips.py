@@ -1,0 +1,22 @@
+"""Clips of the landscape as a prepared set, for the probe: a fair draw of what the simulated leak was made for."""
+
+import torch
+
+from ..clips import DemoClips
+from . import latents, scenes, simulated
+
+
+def fair(scene, n, generator):
+    """n clips of one scene, drawn by the shares that the simulated leak knows. generator: a CPU torch.Generator."""
+    clips, shares = simulated.known(scene)
+    return clips[torch.multinomial(shares, n, replacement=True, generator=generator)]
+
+
+class LandscapeClips(DemoClips):
+    """The clips `drawn` [n] as a ClipSet. seed: names them."""
+
+    settings = {"fps": scenes.FPS}
+    render, encode = staticmethod(scenes.render), staticmethod(latents.encode)
+
+    def __init__(self, clip_vision, drawn, seed):
+        self.take(clip_vision, drawn, seed)
