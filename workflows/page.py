@@ -25,7 +25,7 @@ def opened(browser, url, width=2800, height=1500):
     """A new tab with the host's page, once it is ready; its console's errors gather in `problems`."""
     tab = browser.new_page(viewport={"width": width, "height": height})
     tab.problems = []
-    tab.on("console", lambda m: tab.problems.append(m.text) if m.type == "error" else None)
+    tab.on("console", lambda m: tab.problems.append(f"{m.text} {m.location.get('url', '')}".strip()) if m.type == "error" else None)
     tab.on("pageerror", lambda e: tab.problems.append(str(e)))
     # to a new user the page shows its templates, on top of everything else
     tab.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true", headers={"Content-Type": "application/json"})
