@@ -110,7 +110,7 @@ class Evidence:
         whole, got = (part[list(levels)].sum(0, keepdim=True) for part in self._parts(name))
         return leakage(whole, got, self.evaluations)
 
-    def _parts(self, name):
+    def _parts(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         signal = torch.tensor([float(self.process.signal(s)) for s in self.levels], dtype=torch.float64)
         noise = torch.tensor([float(self.process.noise(s)) for s in self.levels], dtype=torch.float64)
         return parts(self.view(name), signal, noise, self.dims[name])

@@ -12,6 +12,7 @@ import comfy.samplers
 import comfy.supported_models_base
 import torch
 
+from cil_pack.cil import consistency, motion
 from cil_pack.nodes.lvdm.sampling import sampling_for
 
 T = comfy.model_base.ModelType
@@ -96,3 +97,9 @@ class Spy:
     def first_x(self):
         """The x of the first model call, in the host's space before `calculate_input`."""
         return self.x[0]
+
+
+def read_motion_small(monkeypatch):
+    """Consistent motion is read at a fifth of its usual size, for tests that look at what is done with it."""
+    for measure in (consistency.pairs, consistency.likeness):
+        monkeypatch.setattr(measure, "__defaults__", tuple((90, 160) if default == motion.SVD_SIZE else default for default in measure.__defaults__))

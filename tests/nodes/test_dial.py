@@ -8,10 +8,10 @@ import family_models
 import folder_paths
 import lvdm_tiny
 import pytest
+import tiny
 import torch
 
 import nodes as host_nodes
-from cil_pack.cil import consistency, motion
 from cil_pack.cil.amount import Amount
 from cil_pack.nodes import dial, dial_memory, dial_search, fingerprint, levers, previews
 from cil_pack.nodes.alg import AdaptiveLowPass
@@ -51,8 +51,7 @@ def made(name):
 @pytest.fixture(autouse=True)
 def places(monkeypatch, tmp_path):
     """Folders of this test's own for what is kept and handed on, and what the node says; motion is read at a fifth of its usual size."""
-    for measure in (consistency.pairs, consistency.likeness):
-        monkeypatch.setattr(measure, "__defaults__", tuple((90, 160) if default == motion.SVD_SIZE else default for default in measure.__defaults__))
+    tiny.read_motion_small(monkeypatch)
     for kind in ("user", "output", "input", "temp"):
         (tmp_path / kind).mkdir()
         monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
