@@ -41,6 +41,7 @@ def opened(page, **widgets):
         const dial = window.app.graph._nodes.find(n => n.type === "CILMotionDial");
         for (const w of dial.widgets) if (w.name in widgets) w.value = widgets[w.name];
         for (const n of window.app.graph._nodes.filter(n => n.type === "KSampler")) n.widgets.find(w => w.name === "steps").value = 4;
+        window.app.graph._nodes.find(n => n.type === "SVD_img2vid_Conditioning").widgets.find(w => w.name === "video_frames").value = 6;
         const ds = window.app.canvas.ds;
         ds.scale = 1; ds.offset[0] = 300 - dial.pos[0]; ds.offset[1] = 120 - dial.pos[1];
         window.app.canvas.setDirty(true, true);

@@ -250,14 +250,22 @@ def notes(page, kind):
     )
 
 
+SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1, "budget": 2, "video_frames": 4}
+
+
+def make_short(page, path, **settings):
+    """Fewer steps, frames and tries in the widgets of a graph that is open; the simulated leak makes clips of one length alone."""
+    short = {**SHORT, **settings}
+    if "CILSimulatedLeak" in path.read_text(encoding="utf-8"):
+        del short["video_frames"]
+    page.evaluate("""short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""", short)
+
+
 def notes_stay(browser, url, artifacts, name):
     """Run the demo in a page: the notes of its nodes before and after the job's end, saved, opened again, and in what is queued."""
     tab = page_of.opened(browser, url)
     open_workflow(tab, WORKFLOWS["demo"])
-    tab.evaluate(
-        """short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""",
-        {**SHORT, "steps": 5},
-    )  # what has not run yet
+    make_short(tab, WORKFLOWS["demo"], steps=5)  # what has not run yet
     queued = "async () => Object.values((await window.app.graphToPrompt()).output).find(n => n.class_type === 'CILEarlyStart')"
     asked = tab.evaluate(queued)
     tab.evaluate("""() => { window.seen = null; window.app.api.addEventListener("executing", e => {
@@ -303,24 +311,20 @@ def test_notes_stay(browser, host, artifacts):
 
 
 DEMOS = [path for name, path in WORKFLOWS.items() if name.startswith("demo")]
-SHORT = {"steps": 4, "levels": 3, "draws": 1, "most_clips": 4, "starts": "700, 20", "seeds": 1, "budget": 2, "video_frames": 4}
-WHOLE = {"CILSimulatedLeak": "video_frames"}  # a model that makes clips of one length alone
 
 
 @pytest.mark.parametrize("path", DEMOS, ids=lambda p: p.stem)
 def test_a_demo_runs_from_the_page(page, path, artifacts):
     """Opened, made short in its widgets, and run by the page's own button; what it made shows in its nodes."""
     open_workflow(page, path)
-    graph = path.read_text(encoding="utf-8")
-    short = {name: value for name, value in SHORT.items() if name not in (given for node, given in WHOLE.items() if node in graph)}
-    page.evaluate("""short => window.app.graph._nodes.forEach(n => (n.widgets || []).forEach(w => { if (w.name in short) w.value = short[w.name]; }))""", short)
+    make_short(page, path)
     page.get_by_test_id("queue-button").click()
     previews = "window.app.graph._nodes.filter(n => n.type === 'SaveImage')"
     page.wait_for_function(f"() => {previews}.length && {previews}.every(n => n.imgs && n.imgs.length)", timeout=300_000)
     page.wait_for_timeout(1500)
     page.screenshot(path=artifacts / f"{path.stem}_finished.png")
     texts = list(notes(page, "CILEarlyStart"))
-    early = "CILEarlyStart" in graph
+    early = "CILEarlyStart" in path.read_text(encoding="utf-8")
     assert any("starts at sigma" in t for t in texts) == early, texts
 
 
