@@ -19,7 +19,7 @@ from ..cil.views import MOTIONS, WHOLE
 from ..demo import latents, scenes
 from ..demo.clips import DemoClips
 from ..demo.landscape import clips as landscape_clips
-from ..demo.landscape import measure, simulated
+from ..demo.landscape import graph, measure, simulated
 from ..demo.landscape import scenes as landscape
 from ..nodes import calibrate, probe, verdict
 from ..nodes.host.sampling import Sampling
@@ -164,24 +164,13 @@ def apart(found):
 
 def sampled(model, vision, vae, drawn, start):
     """Clips of each scene and seed, as a graph makes them -> travel [n] in pixels, share of frames without the subject [n]. start: sigma, None = the ordinary one."""
-    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-
-    import nodes as host
-
-    from ..nodes.early_start import CILEarlyStart
-
-    if start is not None:
-        (model,) = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(start), True).args
+    model = model if start is None else graph.early(model, start)
     travel, lost = [], []
     for i in range(len(drawn)):
         scene = drawn[i : i + 1]
-        first = landscape.render(scene, 1)[0].movedim(1, -1)
-        positive, negative, latent = SVD_img2vid_Conditioning().encode(
-            vision, first, vae, landscape.SIZE, landscape.SIZE, landscape.FRAMES, 127, landscape.FPS, 0.0
-        )
+        conditions = graph.conditioned(vision, vae, landscape.render(scene, 1)[0].movedim(1, -1))
         for seed in range(SEEDS):
-            samples = host.KSampler().sample(model, seed, STEPS, 1.0, "euler", "karras", positive, negative, latent, 1.0)[0]["samples"]
-            pixels = vae.decode(samples).movedim(-1, 1)[None]
+            pixels = graph.sampled(model, vae, conditions, seed, STEPS).movedim(-1, 1)[None]
             tracks = measure.track(pixels, scene)
             travel.append(float(tracks.travel))
             lost.append(float(tracks.lost))

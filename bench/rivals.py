@@ -96,13 +96,10 @@ class LeakSource:
         return self.loaded[k]
 
     def picture(self, k):
-        from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-
-        from ..demo.landscape import scenes as landscape
+        from ..demo.landscape import graph
 
         self.model, vision, self.vae, first, *_ = self.scene(k)
-        size = landscape.SIZE
-        return *SVD_img2vid_Conditioning().encode(vision, first, self.vae, size, size, landscape.FRAMES, self.bucket, landscape.FPS, 0.0), first
+        return *graph.conditioned(vision, self.vae, first, self.bucket), first
 
     def judged(self, samples, frames, k):
         from ..demo.landscape import measure, panels

@@ -119,13 +119,15 @@ def weights(path, network):
     return state
 
 
+def patcher_of(model):
+    """A model of the host as the MODEL of a graph."""
+    return comfy.model_patcher.ModelPatcher(
+        model.eval(), load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
+    )
+
+
 def load(name):
     """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`, or of a file of the same model."""
     model = build()
     model.load_model_weights(weights(CHECKPOINTS.get(name, Path(name)), model.diffusion_model))
-    patcher = comfy.model_patcher.ModelPatcher(
-        model.eval(),
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
-    return patcher, clip_vision(latents.socket(SOCKETS, "clip_vision.")), vae(latents.socket(SOCKETS, "decoder."))
+    return patcher_of(model), clip_vision(latents.socket(SOCKETS, "clip_vision.")), vae(latents.socket(SOCKETS, "decoder."))

@@ -26,8 +26,8 @@ class Finding:
     def __init__(self, evidence: calibration.Evidence, sampling: Sampling, chosen: list[tuple[float, float]]):
         self.evidence, self.sampling, self.chosen = evidence, sampling, chosen
         self.broken = cannot_take(evidence)
-        self.verdict = verdict.verdict(evidence)
         self.judge = verdict.judge(evidence)
+        self.verdict = verdict.verdict(evidence, self.judge)
         self.curve = evidence.curve(self.judge)
         proved = verdict.leaking(self.curve) if evidence.clips >= verdict.FEWEST else [False] * len(chosen)
         self.proved = proved if not self.broken else [False] * len(chosen)
@@ -78,7 +78,7 @@ class Finding:
             lines.append(f"There {low:.0%} to {high:.0%} of the motion that should be predicted is missing ({clips} clips).")
         if self.start < self.sampling.sigma_max:
             lines.append(f"sigma {self.start:.3g} is {self.sampling.fraction(self.start):.3f} of T, signal to noise {self.ratio(self.start):.2g}.")
-            if found.edge == 0 or self.start > found.edge * 1.001:
+            if found.edge == 0 or self.above_edge:
                 lines.append("Below it a Gaussian start is no longer near to real clips.")
         elif not found.judged or found.edge is None:
             size = f"{found.hidden:.0%}" if found.hidden < 0.95 else "any size"

@@ -8,7 +8,7 @@ lower of the two in the middle). The strip (simulated-leak.webp of the help page
 import torch
 
 from ..train import FOLDER
-from . import panels, scenes
+from . import graph, panels, scenes
 
 SCENES, SHOWN, SEED, STEPS = 16, 8, 1, 20
 LEAK, ABOVE = 0.7, 3.0
@@ -17,28 +17,12 @@ QUALITY = 80
 
 def animated(seed):
     """-> a scene and its clips: {caption: IMAGE}."""
-    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-
-    import nodes as host
-
     from ...nodes.demo_leak import SimulatedLeak
-    from ...nodes.early_start import CILEarlyStart
-    from ...nodes.motion_gain import CILMotionGain
 
-    run = lambda node, *given: node.PREPARE_CLASS_CLONE(None).execute(*given).args
-    model, vision, vae, first, _, scene = run(SimulatedLeak, seed, LEAK, ABOVE)
-    positive, negative, latent = SVD_img2vid_Conditioning().encode(vision, first, vae, scenes.SIZE, scenes.SIZE, scenes.FRAMES, 127, scenes.FPS, 0.0)
-    gain = round(1 / (1 - LEAK), 2)
-    ways = {
-        "plain": model,
-        "Early Start": run(CILEarlyStart, model, "sigma", ABOVE, True)[0],
-        "Motion Gain": run(CILMotionGain, model, gain, "sigma", ABOVE, "constant", "own first frame", "nothing", 1.0)[0],
-    }
-    clips = {}
-    for name, patched in ways.items():
-        samples = host.KSampler().sample(patched, SEED, STEPS, 1.0, "euler", "karras", positive, negative, latent, 1.0)[0]["samples"]
-        clips[name] = vae.decode(samples)
-    return scene, clips
+    model, vision, vae, first, _, scene = SimulatedLeak.PREPARE_CLASS_CLONE(None).execute(seed, LEAK, ABOVE).args
+    conditions = graph.conditioned(vision, vae, first)
+    ways = {"plain": model, "Early Start": graph.early(model, ABOVE), "Motion Gain": graph.gained(model, round(1 / (1 - LEAK), 2), ABOVE)}
+    return scene, {name: graph.sampled(patched, vae, conditions, SEED, STEPS) for name, patched in ways.items()}
 
 
 @torch.inference_mode()

@@ -7,13 +7,11 @@ is what a leak is by definition, and a model that leaks by a known amount: cures
 The weights of the host's model are not used.
 """
 
-import comfy.model_management
-import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
 from .. import model as host_model
-from . import latents, scenes
+from . import graph, latents, scenes
 
 
 def known(scene):
@@ -67,12 +65,9 @@ def loaded(denoiser):
     """`load` with any APPLY_MODEL wrapper in the network's place."""
     config = Landscape(host_model.UNET)
     config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}).eval()
+    model = config.get_model({})
     for weight in model.diffusion_model.parameters():  # not used, but no number that is not one
         torch.nn.init.zeros_(weight)
-    patcher = comfy.model_patcher.ModelPatcher(
-        model, load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
-    )
+    patcher = host_model.patcher_of(model)
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "cil_simulated_leak", denoiser)
-    vae = host_model.vae(latents.socket("decoder."), latents.encoder_state_dict)
-    return patcher, host_model.clip_vision(latents.socket("clip_vision.")), vae
+    return patcher, *graph.sockets()

@@ -7,12 +7,10 @@ in each way, five frames each, into FILE's folder.
 import argparse
 from pathlib import Path
 
-import comfy.model_management
-import comfy.model_patcher
 import torch
 
 from .. import model as host_model
-from . import latents, measure, scenes
+from . import graph, measure, scenes
 
 STEPS, HELD_OUT = 18, 2_000_000_011
 STILL = 0.25  # of the data's median travel
@@ -23,23 +21,15 @@ def load(path):
     """-> (ModelPatcher, ClipVisionModel, VAE) of a file that demo.landscape.train made."""
     model = host_model.build()
     model.load_model_weights(host_model.weights(path, model.diffusion_model))
-    patcher = comfy.model_patcher.ModelPatcher(
-        model.eval(), load_device=comfy.model_management.get_torch_device(), offload_device=comfy.model_management.unet_offload_device()
-    )
-    return patcher, host_model.clip_vision(latents.socket("clip_vision.")), host_model.vae(latents.socket("decoder."), latents.encoder_state_dict)
+    return host_model.patcher_of(model), *graph.sockets()
 
 
 def ways(model):
     """name: the MODEL patched."""
-    from ...nodes.early_start import CILEarlyStart
-    from ...nodes.motion_gain import CILMotionGain
-
-    run = lambda node, *given: node.PREPARE_CLASS_CLONE(None).execute(*given).args[0]
-    gain = lambda g, above: run(CILMotionGain, model, g, "sigma", above, "constant", "own first frame", "nothing", 1.0)
     return {
         "plain": model,
-        **{f"early start from sigma {s:g}": run(CILEarlyStart, model, "sigma", s, True) for s in (15.0, 8.0)},
-        **{f"motion gain {g:g} above sigma {above:g}": gain(g, above) for g, above in ((1.4, 5.0), (1.7, 5.0), (2.0, 3.0))},
+        **{f"early start from sigma {s:g}": graph.early(model, s) for s in (15.0, 8.0)},
+        **{f"motion gain {g:g} above sigma {above:g}": graph.gained(model, g, above) for g, above in ((1.4, 5.0), (1.7, 5.0), (2.0, 3.0))},
     }
 
 
@@ -49,20 +39,12 @@ def typical_travel():
     return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
 
 
-@torch.inference_mode()
 def clips(model, vision, vae, held_out, seeds):
     """Yields RGB [1, t, 3, H, W] of each picture with each seed."""
-    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-
-    import nodes as host
-
     for scene in (held_out[i : i + 1] for i in range(len(held_out))):
-        first = scenes.render(scene, 1)[0].movedim(1, -1)
-        given = (vision, first, vae, scenes.SIZE, scenes.SIZE, scenes.FRAMES, scenes.OPEN, scenes.FPS, 0.0)
-        positive, negative, latent = SVD_img2vid_Conditioning().encode(*given)
+        conditions = graph.conditioned(vision, vae, scenes.render(scene, 1)[0].movedim(1, -1))
         for seed in range(seeds):
-            samples = host.KSampler().sample(model, seed, STEPS, 1.0, "euler", "karras", positive, negative, latent, 1.0)[0]["samples"]
-            yield vae.decode(samples).movedim(-1, 1)[None]
+            yield graph.sampled(model, vae, conditions, seed, STEPS).movedim(-1, 1)[None]
 
 
 def main(arguments=None):

@@ -1,7 +1,5 @@
 """Moments from real videos with a real VAE (the demo's), by the headless commands."""
 
-import importlib
-import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +10,7 @@ import pytest
 import real_clips
 import torch
 import video_file
+from commands import command, do, environment
 
 from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Estimate
@@ -19,27 +18,11 @@ from cil_pack.cil.estimate import Estimate
 CLIP = ["--frames", "8", "--fps", "5", "--width", "64", "--height", "64"]
 
 
-def command(root, *arguments, launcher=()):
-    return [sys.executable, *launcher, str(root / "run.py"), "do", *map(str, arguments)]
-
-
 def call(root, *arguments, launcher=()):
     """The command in processes of its own -> what it printed."""
-    done = subprocess.run(
-        command(root, *arguments, launcher=launcher), capture_output=True, text=True, timeout=600, env=os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command(root, *arguments, launcher=launcher), capture_output=True, text=True, timeout=600, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def do(name, *arguments):
-    """The command in this process, as run.py calls it; on one thread like the others, since sums differ with their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        importlib.import_module(f"cil_pack.{name}").main([str(a) for a in arguments])
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +67,6 @@ def root_path():
     return sys.modules["cil_run"].ROOT
 
 
-def equal(a, b, tolerance=1e-12):
-    a, b = Estimate.load(a).accumulator, Estimate.load(b).accumulator if not hasattr(b, "mean") else b
-    return a.count == b.count and torch.allclose(a.mean, b.mean, rtol=tolerance, atol=tolerance) and torch.allclose(a.m2, b.m2, rtol=1e-9, atol=1e-9)
-
-
 def test_a_dozen_real_clips_and_three_bad_ones(single, videos):
     out, text = single
     made = M.load(out)
@@ -131,8 +109,7 @@ def test_merge_of_the_parts_is_the_whole(of_few, few, tmp_path):
 def test_killed_and_resumed_is_the_uninterrupted_one(of_few, few, root_path, tmp_path, capsys):
     out = tmp_path / "m.safetensors"
     arguments = command(root_path, "moments.estimate", few, "--vae", "demo", "--out", out, *CLIP)
-    env = os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1", "CIL_SAVE_EVERY": "0"}
-    process = subprocess.Popen(arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(arguments, env=environment(CIL_SAVE_EVERY="0"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = tmp_path / "m.partial.safetensors"
     until = time.time() + 300
     while time.time() < until and not (partial.exists() and Estimate.load(partial).done >= 4):

@@ -1,8 +1,6 @@
 """The headless commands: prepare, train a LoRA and all weights, two processes, kill and resume."""
 
-import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import lvdm_tiny
 import pytest
 import torch
 import video_file
+from commands import command, do, environment
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -21,24 +20,6 @@ from cil_pack.cil.training import Clip
 from cil_pack.demo import model, scenes
 
 SETTINGS = ["--steps", "4", "--precision", "fp32", "--no-checkpointing", "--beta-m", "5", "--P-mean", "1", "--ema", "0.9", "--learning-rate", "0.001"]
-
-
-def command(root, *arguments, launcher=()):
-    return [sys.executable, *launcher, str(root / "run.py"), "do", *map(str, arguments)]
-
-
-def environment(**more):
-    return os.environ | {"CIL_INSIDE": "1", "OMP_NUM_THREADS": "1"} | more
-
-
-def do(name, *arguments):
-    """The command in this process, as run.py calls it; on one thread like the others, since sums differ with their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        importlib.import_module(f"cil_pack.nodes.training.{name}").main([str(a) for a in arguments])
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +45,7 @@ def clips(tmp_path_factory):
 def single(clips, tmp_path_factory):
     """All weights, one process, batch 4, never stopped."""
     out = tmp_path_factory.mktemp("single") / "demo.safetensors"
-    do("train", clips, "--model", "demo:healthy", "--full", "--batch", "4", "--out", out, *SETTINGS)
+    do("nodes.training.train", clips, "--model", "demo:healthy", "--full", "--batch", "4", "--out", out, *SETTINGS)
     return out
 
 
@@ -137,7 +118,7 @@ def test_killed_and_resumed_is_the_uninterrupted_one(single, root_path, clips, t
     process.wait()
     assert state.exists() and not out.exists()
     assert 1 <= len(load_file(state)["losses"]) < 4
-    do("train", *arguments)
+    do("nodes.training.train", *arguments)
     assert "going on from again.state.safetensors" in capsys.readouterr().out
     one, again = load_file(single), load_file(out)
     assert all(torch.equal(one[k], again[k]) for k in one)
@@ -169,10 +150,10 @@ def test_videos_to_a_lora(tmp_path, capsys):
     clip = scenes.render(scenes.sample(1, torch.Generator().manual_seed(0)), 3)[0, ..., :64, :64]
     video_file.write(videos / "a.mp4", clip.movedim(1, -1), rate=3)
     size = ["--frames", "3", "--width", "64", "--height", "64", "--flow", "none"]
-    do("prepare", videos, "--model", "demo:healthy", "--out", tmp_path / "set", *size)
+    do("nodes.training.prepare", videos, "--model", "demo:healthy", "--out", tmp_path / "set", *size)
     assert "1 clips, latents of 4 x 3 x 8 x 8" in capsys.readouterr().out
     out = tmp_path / "lora.safetensors"
-    do("train", tmp_path / "set", "--model", "demo:healthy", "--rank", "2", "--out", out, *SETTINGS)
+    do("nodes.training.train", tmp_path / "set", "--model", "demo:healthy", "--rank", "2", "--out", out, *SETTINGS)
     lora, layers = load_file(out), model.build().diffusion_model
     wanted = {f"diffusion_model.{n}" for n, m in layers.named_modules() if getattr(m, "weight", None) is not None and m.weight.ndim >= 2}
     assert {k.removesuffix(".alpha") for k in lora if k.endswith(".alpha")} == wanted and len(lora) == 3 * len(wanted)
@@ -182,14 +163,14 @@ def test_videos_to_a_lora(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["train", "/no/such", "--model", "demo:healthy", "--out", "x"], "no prepared data set at /no/such"),
-        (["train", "SET", "--model", "/no/model", "--out", "x"], "no checkpoint at /no/model"),
-        (["train", "SET", "--model", "demo:healthy", "--out", "x", "--beta-m", "-1"], "beta_m > 0 and a > 0"),
-        (["train", "SET", "--model", "demo:healthy", "--out", "x", "--full", "--shard"], "start it by torchrun"),
-        (["prepare", "EMPTY", "--model", "demo:healthy", "--out", "x"], "holds no videos"),
-        (["train", "SET", "--model", "demo:/no/such", "--out", "x"], "no checkpoint at /no/such"),
-        (["train", "SET", "--model", "demo:TEXT", "--out", "x"], "cannot be read as a checkpoint of the demo model"),
-        (["train", "SET", "--model", "demo:MOMENTS", "--out", "x"], "is no checkpoint of the demo model: its '[a-z0-9._]+' is"),
+        (["nodes.training.train", "/no/such", "--model", "demo:healthy", "--out", "x"], "no prepared data set at /no/such"),
+        (["nodes.training.train", "SET", "--model", "/no/model", "--out", "x"], "no checkpoint at /no/model"),
+        (["nodes.training.train", "SET", "--model", "demo:healthy", "--out", "x", "--beta-m", "-1"], "beta_m > 0 and a > 0"),
+        (["nodes.training.train", "SET", "--model", "demo:healthy", "--out", "x", "--full", "--shard"], "start it by torchrun"),
+        (["nodes.training.prepare", "EMPTY", "--model", "demo:healthy", "--out", "x"], "holds no videos"),
+        (["nodes.training.train", "SET", "--model", "demo:/no/such", "--out", "x"], "no checkpoint at /no/such"),
+        (["nodes.training.train", "SET", "--model", "demo:TEXT", "--out", "x"], "cannot be read as a checkpoint of the demo model"),
+        (["nodes.training.train", "SET", "--model", "demo:MOMENTS", "--out", "x"], "is no checkpoint of the demo model: its '[a-z0-9._]+' is"),
     ],
 )
 def test_errors_are_one_line(clips, root, tmp_path, arguments, message):
@@ -252,10 +233,10 @@ def test_a_checkpoint_of_dynamicrafter_is_trained(tmp_path, capsys):
     save_file({k: v.contiguous() for k, v in source.items()}, file)
     clips = random_set(tmp_path / "set", "LVDM", (4, 4, 8, 12), (4, 8, 12), (5, 20), (7, 24))
     out = tmp_path / "lora.safetensors"
-    do("train", clips, "--model", file, "--rank", "2", "--image-tokens", "--out", out, *SETTINGS)
+    do("nodes.training.train", clips, "--model", file, "--rank", "2", "--image-tokens", "--out", out, *SETTINGS)
     assert "layers after 4 steps" in capsys.readouterr().out
     assert all(torch.isfinite(v).all() for v in load_file(out).values())
-    do("train", clips, "--model", file, "--full", "--out", tmp_path / "full.safetensors", *SETTINGS)
+    do("nodes.training.train", clips, "--model", file, "--full", "--out", tmp_path / "full.safetensors", *SETTINGS)
     tuned = load_file(tmp_path / "full.safetensors")
     assert {k: v.shape for k, v in tuned.items()} == {k: v.shape for k, v in source.items()}
     assert not torch.equal(tuned["image_proj_model.latents"], source["image_proj_model.latents"])
@@ -270,9 +251,9 @@ def test_a_diffusion_model_file_of_wan_is_trained(tmp_path, capsys):
     family_models.randomise(network)
     save_file(network.state_dict(), tmp_path / "wan.safetensors")
     clips = random_set(tmp_path / "set", "Wan I2V", (16, 3, 8, 8), (16, 3, 8, 8), None, (7, 4096))
-    do("train", clips, "--model", tmp_path / "wan.safetensors", "--rank", "2", "--out", tmp_path / "lora.safetensors", *SETTINGS)
+    do("nodes.training.train", clips, "--model", tmp_path / "wan.safetensors", "--rank", "2", "--out", tmp_path / "lora.safetensors", *SETTINGS)
     assert "layers after 4 steps" in capsys.readouterr().out
     lora = load_file(tmp_path / "lora.safetensors")
     assert "diffusion_model.blocks.0.self_attn.q.lora_up.weight" in lora and all(torch.isfinite(v).all() for v in lora.values())
     with pytest.raises(SystemExit, match="brings no VAE: give the model's own \\(--vae\\)"):
-        do("prepare", tmp_path, "--model", tmp_path / "wan.safetensors", "--out", tmp_path / "none")
+        do("nodes.training.prepare", tmp_path, "--model", tmp_path / "wan.safetensors", "--out", tmp_path / "none")

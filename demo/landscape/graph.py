@@ -1,0 +1,40 @@
+"""The landscape in the host's own graph: what its models are loaded with, SVD's conditioning of a picture, a sampled clip, the two cures."""
+
+import torch
+
+from .. import model as host_model
+from . import latents, scenes
+
+
+def sockets():
+    """-> (ClipVisionModel, VAE) of this world."""
+    return host_model.clip_vision(latents.socket("clip_vision.")), host_model.vae(latents.socket("decoder."), latents.encoder_state_dict)
+
+
+def conditioned(vision, vae, first, bucket=scenes.OPEN):
+    """IMAGE [1, H, W, 3] -> positive, negative, latent, as SVD's conditioning node makes them."""
+    from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+
+    return SVD_img2vid_Conditioning().encode(vision, first, vae, scenes.SIZE, scenes.SIZE, scenes.FRAMES, bucket, scenes.FPS, 0.0)
+
+
+@torch.inference_mode()
+def sampled(model, vae, conditions, seed, steps):
+    """One clip -> IMAGE frames [t, H, W, 3]. conditions: as `conditioned` gives them."""
+    import nodes as host
+
+    return vae.decode(host.KSampler().sample(model, seed, steps, 1.0, "euler", "karras", *conditions, 1.0)[0]["samples"])
+
+
+def early(model, sigma):
+    """The MODEL with Early Start at a sigma, Analytic-Init."""
+    from ...nodes.early_start import CILEarlyStart
+
+    return CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(sigma), True).args[0]
+
+
+def gained(model, gain, above):
+    """The MODEL with Motion Gain above a sigma."""
+    from ...nodes.motion_gain import CILMotionGain
+
+    return CILMotionGain.PREPARE_CLASS_CLONE(None).execute(model, gain, "sigma", above, "constant", "own first frame", "nothing", 1.0).args[0]
