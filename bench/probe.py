@@ -16,8 +16,8 @@ import torch
 
 from ..cil import calibration
 from ..cil.views import MOTIONS, WHOLE
+from ..demo import clips as demo_clips
 from ..demo import latents, scenes
-from ..demo.clips import DemoClips
 from ..demo.landscape import clips as landscape_clips
 from ..demo.landscape import graph, measure, simulated
 from ..demo.landscape import scenes as landscape
@@ -119,7 +119,7 @@ def trained_findings(most):
     found = {}
     for name in ("leaking", "healthy"):
         demo = sampling.Demo(name)
-        clips = DemoClips(demo.clip_vision, CLIPS * MANY, 0)
+        clips = demo_clips.fair(demo.clip_vision, CLIPS * MANY, 0)
         which = clips.scenes.bucket.topk(CLIPS).indices.tolist() if most else list(range(CLIPS))
         found[f"*{name}*"] = [found_in(demo.model, clips, which, 0)]
         print(name, found[f"*{name}*"][0].sentence, flush=True)
@@ -218,7 +218,7 @@ def cost():
 
     model = demo.model.clone()
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "timed", timed)
-    clips, node = DemoClips(demo.clip_vision, 4, 0), probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
+    clips, node = demo_clips.fair(demo.clip_vision, 4, 0), probe.LeakageProbe.PREPARE_CLASS_CLONE(None)
     settings = {"control": probe.FROZEN, "cfg": 1.0, "levels": LEVELS, "from_fraction": 0.0, "to_fraction": 1.0, "draws": PAIRS, "seed": 0}
     began = time.perf_counter()
     node.execute(model, **settings, flow="DIS (OpenCV)", clips=clips, motion_bucket_id=0)

@@ -19,7 +19,7 @@ from ..cil import flow, motion, probe
 from ..cil.timenoise import TimeNoise
 from ..cil.training import Recipe
 from ..demo import latents, model, scenes
-from ..demo.clips import DemoClips
+from ..demo.clips import fair
 from ..demo.train import NOISE
 from ..nodes import probe_clip
 from ..nodes.host.evaluation import SamplingContext
@@ -44,7 +44,7 @@ def tuned(o, checkpoint, noise, seed):
         own = NOISE[checkpoint]  # the noise levels the checkpoint was trained with: naive tuning changes nothing else
         config = train.TrainConfig(rank=0, precision=o.precision, checkpointing=False, bucket=0, **own)
         state = path.with_suffix(".state")
-        made = train.tune(base, DemoClips(clip_vision, o.steps * o.batch, seed), recipe, config, state, progress=train.report)
+        made = train.tune(base, fair(clip_vision, o.steps * o.batch, seed), recipe, config, state, progress=train.report)
         train.save_checkpoint(made.values, base, str(model.CHECKPOINTS[checkpoint]), path, {"tuning": name})
         state.unlink(missing_ok=True)
     return str(path), name

@@ -46,7 +46,7 @@ class DemoClips(io.ComfyNode):
         from ..demo.landscape import clips as landscape
 
         if scene is None:
-            return io.NodeOutput(clips.DemoClips(clip_vision, count, seed))
+            return io.NodeOutput(clips.fair(clip_vision, count, seed))
         drawn = landscape.fair(scene, count, seeded(seed))
         return io.NodeOutput(landscape.LandscapeClips(clip_vision, drawn, seed))
 

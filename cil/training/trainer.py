@@ -23,19 +23,28 @@ class Diverged(ValueError):
     """The loss or the gradient is no longer a number."""
 
 
+def adamw(parameters: dict, recipe: Recipe) -> torch.optim.Optimizer:
+    """The paper's optimiser (App. D)."""
+    return torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay)
+
+
 class Training:
-    """A tuning under way: weights, AdamW, their average, the losses so far.
+    """A tuning under way: weights, optimiser, their average, the losses so far.
 
     parameters: {name: Parameter}, all that is trained; settings: a dict that two runs must
     share to be one (the learning rate and the number of steps may change between them);
     team: the processes that take part; check(parameters): called once, between the first
-    backward pass and what it changes.
+    backward pass and what it changes; optimiser(parameters, recipe) -> a torch Optimizer over all
+    of them in one group, in their order: another than AdamW.
     """
 
-    def __init__(self, parameters: dict, recipe: Recipe, settings: dict, team: processes.Alone | None = None, check: Callable | None = None):
+    def __init__(
+        self, parameters: dict, recipe: Recipe, settings: dict, team: processes.Alone | None = None, check: Callable | None = None,
+        optimiser: Callable | None = None,
+    ):  # fmt: skip
         self.parameters, self.recipe, self.settings = parameters, recipe, settings
         self.team = team or processes.Alone()
-        self.optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay)
+        self.optimiser: torch.optim.Optimizer = (optimiser or adamw)(parameters, recipe)
         self.average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else None
         self.check = check
         self.losses: list[float] = []  # one an update
@@ -110,12 +119,17 @@ class Training:
             if path and self.consistent and together and self.team.should_save(True):
                 self.save(path)
 
+    @property
+    def _optimiser(self):
+        """What the optimiser's tensors are called in a state."""
+        return type(self.optimiser).__name__.lower()
+
     def _state(self):
         """All tensors of the state by their names, as they are: no copies."""
         tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
         tensors |= {f"average.{name}": value for name, value in (self.average or {}).items()}
         for i, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adamw.{i}.{key}": value for key, value in values.items()}
+            tensors |= {f"{self._optimiser}.{i}.{key}": value for key, value in values.items()}
         return tensors | {"losses": torch.tensor(self.losses, dtype=torch.float64)}
 
     def _bytes(self):
@@ -154,7 +168,7 @@ class Training:
                 self.average[name].copy_(self.team.shard(tensors[f"average.{name}"], p))
         state, parameters = {}, list(self.parameters.values())
         for name, value in sorted(tensors.items()):  # in the same order in every process
-            if name.startswith("adamw."):
+            if name.startswith(f"{self._optimiser}."):
                 _, i, key = name.split(".")
                 # copies: the file, which a later state replaces, stays open as long as its tensors are in use
                 state.setdefault(int(i), {})[key] = value.clone() if value.ndim == 0 else self.team.shard(value.clone(), parameters[int(i)])

@@ -1,4 +1,4 @@
-"""Clips of the landscape as a prepared set, for the probe: a fair draw of what the simulated leak was made for."""
+"""Clips of the landscape as a prepared set: to train in this world, and a fair draw of what a simulated leak was made for."""
 
 import torch
 
@@ -13,10 +13,7 @@ def fair(scene, n, generator):
 
 
 class LandscapeClips(DemoClips):
-    """The clips `drawn` [n] as a ClipSet. seed: names them."""
+    """See DemoClips."""
 
     settings = {"fps": scenes.FPS}
     render, encode = staticmethod(scenes.render), staticmethod(latents.encode)
-
-    def __init__(self, clip_vision, drawn, seed):
-        self.take(clip_vision, drawn, seed)

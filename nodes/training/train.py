@@ -117,11 +117,11 @@ def identity(patcher: Model, clips: prepared.ClipSet, recipe: training.Recipe, c
 
 def tune(
     model: Model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, state: Path | None = None, resume: bool = True,
-    progress: Callable | None = None, every: float = 60.0,
+    progress: Callable | None = None, every: float = 60.0, optimiser: Callable | None = None,
 ) -> TrainResult:  # fmt: skip
     """The training -> TrainResult. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
 
-    progress(training) after each update; whatever it raises ends the training, state saved.
+    progress(training) after each update; whatever it raises ends the training, state saved. optimiser: see training.Training.
     """
     check(model, clips, config)
     team = processes.team(config.shard)
@@ -137,7 +137,7 @@ def tune(
             modes.checkpoint_blocks(patcher)
         with modes.split(patcher, team) if config.shard else modes.loaded(patcher) as device:
             parameters = trainable.parameters_of(patcher) if config.shard else parameters  # the shares are other objects
-            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, modes.check_gradients)
+            run = training.Training(parameters, recipe, identity(patcher, clips, recipe, config, team), team, modes.check_gradients, optimiser)
             if state and resume and state.exists():
                 run.resume(state)
             goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, adapter_of(patcher).noised(config.tokens), config.sigmas)

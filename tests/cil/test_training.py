@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from cil_pack.cil import forward, resumable, training
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Example, Objective, Recipe, Training
-from cil_pack.demo.train import v_loss
 
 SHAPE = (2, 3, 4, 4)  # C, T, h, w
 
@@ -121,21 +120,6 @@ def test_the_gradient_is_the_hand_written_one(kind):
 
 
 # ---- what is drawn ------------------------------------------------------------------
-
-
-def test_the_demos_loss_is_the_same_as_the_packs():
-    """demo.train writes it without D: (eps - sigma x0) c is asked for at (x0 + sigma eps) c."""
-    x0, eps = (torch.randn(3, 5, 4, 6, 6, generator=training.generator(k), dtype=torch.float64) for k in (1, 2))
-    sigma = torch.tensor([0.1, 3.0, 400.0], dtype=torch.float64)
-    network = lambda x, times, *conds, num_video_frames: torch.sin(3 * x[:, :4]) + times[:, None, None, None]
-    concat = torch.zeros(15, 4, 6, 6, dtype=torch.float64)
-    s = sigma.view(-1, 1, 1, 1, 1)
-    c = (s**2 + 1).rsqrt()
-    x = x0 + s * eps
-    out = network((x * c).flatten(0, 1), (0.25 * sigma.log()).repeat_interleave(5), num_video_frames=5).unflatten(0, (3, 5))
-    denoised = c**2 * x - s * c * out  # the host's D of an EDM model with v-prediction
-    expected = training.edm_weight(sigma) * (denoised - x0).square().mean((1, 2, 3, 4))
-    assert torch.allclose(v_loss(network, x0, sigma, eps, concat, None, None), expected, rtol=1e-5)
 
 
 def test_every_clip_comes_once_before_any_comes_again():
