@@ -93,8 +93,8 @@ def train_model(name, length, batch, seed, out):
 
     if length.trunk and not trunk(length.trunk, folder).exists():
         log = Log(folder / "logs" / "trunk.jsonl", trunk=length.trunk, batch=batch, seed=seed, told=TOLD)
-        behind = max((s for s in range(0, length.trunk, KEEP) if trunk(s, folder).exists()), default=0)
-        train(length.trunk, warm, trunk(behind, folder), folder / "trunk.state", keep)
+        behind = [file for file in sorted(folder.glob("trunk_*.state")) if file < trunk(length.trunk, folder)]
+        train(length.trunk, warm, behind[-1] if behind else trunk(0, folder), folder / "trunk.state", keep)
     log = Log(folder / "logs" / f"{name}.jsonl", recipe=name, trunk=length.trunk, cool=length.cool, batch=batch, seed=seed, told=TOLD)
     weights = train(last, functools.partial(rate, length=length), trunk(length.trunk, folder), out.with_suffix(".state"), log)
     save(weights, out, recipe=name, trunk=length.trunk, step=last, batch=batch, seed=seed)
