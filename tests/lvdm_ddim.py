@@ -21,10 +21,10 @@ def published(variant):
     return bar.sqrt(), (1 - bar).sqrt(), s
 
 
-def ddim(variant, network, x, timesteps):
-    """x_t at the first timestep -> x_0. network(x, t): the prediction, v or eps by variant."""
+def ddim(variant, network, x, timesteps, end=None):
+    """x_t at the first timestep -> x_0. network(x, t): the prediction, v or eps by variant. end: the timestep at which it stops, as the authors' at 0."""
     alpha, sigma, s = published(variant)
-    for t, after in zip(timesteps, [*timesteps[1:], None]):
+    for t, after in zip(timesteps, [*timesteps[1:], end]):
         out = network(x, t)
         if variant.prediction == T.V_PREDICTION:
             eps, scaled = alpha[t] * out + sigma[t] * x, alpha[t] * x - sigma[t] * out
