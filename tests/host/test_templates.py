@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cil_pack.workflows import page as page_of
+
 run = sys.modules["cil_run"]
 LOADERS = {"UNETLoader", "CheckpointLoaderSimple", "ImageOnlyCheckpointLoader", "CLIPLoader", "DualCLIPLoader", "VAELoader", "CLIPVisionLoader"}
 OUTPUTS = {"MODEL": 0, "CLIP": 1, "VAE": 2, "CLIP_VISION": 3}
@@ -360,11 +362,51 @@ def test_blueprints_have_the_form_of_the_hosts_own(listed):
                 assert link is None or (link["target_id"], link["target_slot"]) == (node["id"], slot)
 
 
-@pytest.mark.parametrize("name", BLUEPRINTS)
-def test_a_blueprint_runs_on_tiny_models(tiny_host, info, listed, name):
-    """What is inside, queued as it is, on tiny models and a small clip; neither model nor text is anybody's file."""
+def assert_runs(tiny_host, info, prompt, name):
+    """A blueprint's /prompt form on tiny models and a small clip; neither model nor text is anybody's file."""
     Image.effect_noise((160, 144), 60).convert("RGB").save(tiny_host.base / "input" / "start.png")
-    prompt = with_tiny_models(info, prompt_of(info, opened(listed[name])), BLUEPRINTS[name], {})
-    levels = sigmas_of(tiny_host, with_sigmas_shown(prompt))
+    levels = sigmas_of(tiny_host, with_sigmas_shown(with_tiny_models(info, prompt, BLUEPRINTS[name], {})))
     assert [len(of_stage) for of_stage in levels] == {"SVD": [20], "Wan 2.2 14B I2V": [10, 10], "LTXV": [30]}[BLUEPRINTS[name]]
     assert BLUEPRINTS[name] != "SVD" or levels[0][0] == 100.0
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_runs_on_tiny_models(tiny_host, info, listed, name):
+    """What is inside, queued as it is."""
+    assert_runs(tiny_host, info, prompt_of(info, opened(listed[name])), name)
+
+
+# a picture before the blueprint and a file behind it, as a person would put them; -> what the page would queue
+COMPLETED = """async () => {
+    const graph = window.app.graph, [blueprint] = graph._nodes
+    const [picture, file] = ["LoadImage", "SaveVideo"].map(type => { const node = LiteGraph.createNode(type); graph.add(node); return node })
+    picture.widgets.find(w => w.name === "image").value = "start.png"
+    picture.connect(0, blueprint, blueprint.inputs.findIndex(input => input.type === "IMAGE"))
+    blueprint.connect(0, file, 0)
+    return (await window.app.graphToPrompt()).output
+}"""
+
+
+@pytest.fixture(scope="module")
+def dragged(tiny_host, listed, artifacts):
+    """{name: what the page would queue}, each blueprint dragged out of the list of nodes into an empty graph."""
+    pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
+    if not page_of.chromium():
+        pytest.skip("the page's tests need Chromium")
+    prompts = {}
+    with page_of.browser() as browser:
+        page = page_of.opened(browser, tiny_host.url)
+        page.keyboard.press("n")
+        for name, model in BLUEPRINTS.items():
+            page.evaluate("() => window.app.graph.clear()")
+            page.get_by_placeholder("Search Nodes...").first.fill(name)
+            page.get_by_text(name, exact=True).first.drag_to(page.locator("#graph-canvas"), target_position={"x": 1400, "y": 400})
+            page.wait_for_function("() => window.app.graph._nodes.length === 1")
+            page.screenshot(path=artifacts / f"blueprint-{model.replace(' ', '-')}.png")
+            prompts[name] = page.evaluate(COMPLETED)
+    return prompts
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_dragged_into_an_empty_graph_runs_on_tiny_models(tiny_host, info, dragged, name):
+    assert_runs(tiny_host, info, dragged[name], name)
