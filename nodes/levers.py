@@ -20,8 +20,11 @@ from .host.types import Model
 from .motion_gain import CILMotionGain
 from .motion_gain_run import OWN, SIGNAL_TO_NOISE
 from .motion_slider import MotionSliderNode
+from .timenoise import AS_SET as LEVEL_AS_SET
+from .timenoise import FRACTION, MEDIAN, TimeNoiseCondition
 
 GAIN, START, SLIDER, LOW_PASS = "motion gain", "early start", "motion slider", "adaptive low-pass guidance"
+TIMENOISE = "timenoise"
 BEST = "the best for this family"
 DEEPEST = 1.0  # signal over noise: no start lies below this level
 
@@ -31,6 +34,8 @@ SLIDER_WIDGETS = {"share": 0.2, "share_of": TIME}
 LOW_PASS_WIDGETS = {
     "preset": AS_SET, "filter": "down and up", "interval_in": TIME, "start_at": 0.0, "end_at": 0.2, "schedule": "constant", "decay": 10.0,
 }  # fmt: skip
+TIMENOISE_WIDGETS = {"mode": MEDIAN, "preset": LEVEL_AS_SET, "a": 5.0, "seed": 0, "image_tokens": False, "tell_model": True, "time": FRACTION}
+NOISIEST = 2.0  # standard deviations of the latents that carry the image
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Lever:
     def fixed(self) -> dict:
         """The widgets that are not turned: {input: value}."""
         widgets = self.turned(self.search.high).widgets if self.name != START else {"analytic_init": True}
-        return {name: value for name, value in widgets.items() if name not in ("gain", "gamma", "strength")}
+        return {name: value for name, value in widgets.items() if name not in ("gain", "gamma", "strength", "level")}
 
     def told(self, setting: float) -> str:
         """A setting in the words of its node."""
@@ -70,12 +75,13 @@ class Lever:
         return "plain" if setting == self.search.neutral else f"{name} {value:g}" if self.name != START else f"start sigma {value:g}"
 
 
-NODES = {node.define_schema().node_id: node for node in (CILMotionGain, CILEarlyStart, MotionSliderNode, AdaptiveLowPass)}
+NODES = {node.define_schema().node_id: node for node in (CILMotionGain, CILEarlyStart, MotionSliderNode, AdaptiveLowPass, TimeNoiseCondition)}
+PASSED_ON: dict = {"TimeNoiseCondition": {"positive": [], "negative": []}}  # what a node takes besides and hands on as it came
 
 
 def applied(turned: Turned, model: Model) -> Model:
     """A MODEL through an ordinary node."""
-    return NODES[turned.node].PREPARE_CLASS_CLONE(None).execute(model, **turned.widgets).args[0]
+    return NODES[turned.node].PREPARE_CLASS_CLONE(None).execute(model, **PASSED_ON.get(turned.node, {}), **turned.widgets).args[0]
 
 
 def lever_of(name: str, models: list, cfg: float) -> Lever:
@@ -128,5 +134,12 @@ def _start(models, family):
     return Lever(START, dial.Lever(0.0, 0.0, round(math.log(DEEPEST / top), 2), 2.0, 2), turned, refusal)
 
 
-MADE = {GAIN: _gain, START: _start, SLIDER: _slider, LOW_PASS: _low_pass}
+def _timenoise(models, family):
+    turned = lambda setting: Turned("TimeNoiseCondition", {"level": setting, **TIMENOISE_WIDGETS}, tuple(range(len(models))))
+    unit = family.image.std
+    refusal = "this pack does not know where this model takes its image" if family.key == "unknown" else ""
+    return Lever(TIMENOISE, dial.Lever(0.0, 0.0, round(NOISIEST * unit, 2), round(0.2 * unit, 2), 2), turned, refusal)
+
+
+MADE = {GAIN: _gain, START: _start, SLIDER: _slider, LOW_PASS: _low_pass, TIMENOISE: _timenoise}
 LEVERS = [BEST, *MADE]

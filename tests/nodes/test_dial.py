@@ -19,6 +19,7 @@ from cil_pack.nodes.dial import MotionDial
 from cil_pack.nodes.early_start import CILEarlyStart
 from cil_pack.nodes.motion_gain import CILMotionGain
 from cil_pack.nodes.motion_slider import MotionSliderNode
+from cil_pack.nodes.timenoise import TimeNoiseCondition
 
 WIDGETS = {
     "want": dial_search.MORE, "amount": 1.5, "lever": levers.GAIN, "budget": 4, "seconds": 0, "most_price": 0.03, "seed": 3, "seeds": 1, "steps": 4, "cfg": 2.0,
@@ -108,6 +109,7 @@ ORDINARY = {
     levers.GAIN: lambda model, x: run(CILMotionGain, model, x, "signal to noise", 3.2, "constant", "own first frame", "nothing", 1.0)[0],
     levers.SLIDER: lambda model, x: run(MotionSliderNode, model, x, 0.2, "noise level")[0],
     levers.LOW_PASS: lambda model, x: run(AdaptiveLowPass, model, "as set", "down and up", x, "noise level", 0.0, 0.2, "constant", 10.0)[0],
+    levers.TIMENOISE: lambda model, x: run(TimeNoiseCondition, model, [], [], "time-dependent (median)", "as set", x, 5.0, 0, False, True)[0],
 }
 
 
@@ -135,7 +137,7 @@ def test_the_model_is_early_starts_with_the_found_start(name, measured):
     assert torch.equal(found, clip(run(CILEarlyStart, g["model"], "sigma", out[3], True)[0], g)) and not torch.equal(found, clip(g["model"], g))
 
 
-@pytest.mark.parametrize("lever", [levers.SLIDER, levers.LOW_PASS])
+@pytest.mark.parametrize("lever", [levers.SLIDER, levers.LOW_PASS, levers.TIMENOISE])
 def test_the_model_is_that_of_the_other_levers_nodes(lever, measured):
     measured(1.0, 1.4, 2.0)
     g = given("Wan 2.1 I2V", lever=lever)
