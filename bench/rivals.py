@@ -566,6 +566,17 @@ def arguments_of(arguments):
     return o
 
 
+def as_told(arguments):
+    """The command as anybody would give it: where this one's files lie and where it wrote is left out."""
+    words, out = iter(arguments), []
+    for word in words:
+        if word == "--out":
+            next(words)
+        else:
+            out.append(Path(word).name if "/" in word else word)
+    return " ".join(out)
+
+
 SOURCES = {"demo": DemoSource, SIMULATED: LeakSource, "file": FileSource, WAN: WanSource}
 
 
@@ -574,4 +585,4 @@ def main(arguments=None):
     source, rows = SOURCES[o.kind](o), cures(o)
     clips = Clips(source, o)
     clips.make(rows)
-    rivals_page.write(clips, rows, distances(clips, rows, o), o, " ".join(arguments or []))
+    rivals_page.write(clips, rows, distances(clips, rows, o), o, as_told(arguments or []))

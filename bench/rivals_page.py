@@ -136,7 +136,7 @@ def against_paper(rows, motion, distance):
     starts = [r for r in rows if r.name.startswith(OURS_HERE) and "+" not in r.name]
     if not starts or not any(found.values()):
         return []
-    here = [motion, *([distance] if distance else []), "evaluations"]
+    here = [motion, *([distance] if distance else []), *(["FVD"] if rows[0].fvd is not None else []), "evaluations"]
     lines = [f"| | paper: motion score | FVD | IS | seconds | {' | '.join(f'here: {c}' for c in here)} |", "|---" * (5 + len(here)) + "|"]
     for name, figures in [*PAPER.items(), ("Analytic-Init", OURS)]:
         for row in found.get(name, starts):

@@ -2,9 +2,10 @@
 
     python run.py do workflows.thumbnails [NAME ...] [--draw]
 
-A demo's graph is run, and its thumbnail shows what it made above the graph; of the others,
-whose models are not here, and of all with --draw, it shows the graph. After a change of the
-recipes run workflows.make first.
+A demo's graph is run, and its thumbnail shows what it made above the graph. Of the others, whose
+models are not here, a thumbnail says that it borrows the demo's: the same node's effect on the
+simulated leak, or the dial's plot. Where the demo has nothing to lend, and of all with --draw, it
+shows the graph. After a change of the recipes run workflows.make first.
 """
 
 import argparse
@@ -58,8 +59,38 @@ def results(host, name):
     return out
 
 
+def effect():
+    """Plain beside Early Start on the demo graph's own scene, the last frames with the subject's trail, SIDE wide."""
+    from ..demo.landscape import panels, picture
+
+    leak = next(n for n in json.loads(api_file("demo").read_text(encoding="utf-8")).values() if n["class_type"] == "CILSimulatedLeak")
+    scene, clips = picture.animated(leak["inputs"]["seed"])
+    made, captions, _ = panels.panels(scene, {name: clips[name] for name in ("plain", "Early Start")})
+    out = Image.new("RGB", (SIDE, SIDE // 2 + 30), NIGHT)
+    for i in (1, 2):  # behind the truth
+        tile = Image.fromarray((made[i][-1] * 255).round().byte().numpy()).resize((SIDE // 2 - 4, SIDE // 2 - 4), Image.LANCZOS)
+        out.paste(tile, ((i - 1) * (SIDE // 2 + 4), 0))
+        ImageDraw.Draw(out).text(((i - 1) * (SIDE // 2 + 4) + 4, SIDE // 2), captions[i], PAPER, ImageFont.load_default(size=16))
+    return out
+
+
+LENT = {"svd_early_start": effect, "dynamicrafter_early_start": effect, "wan22_dial": "demo_dial"}  # a workflow whose graph is run instead
+
+
+def lent(host, name):
+    """What the demo lends a workflow, which says so, or None."""
+    source = LENT.get(name)
+    if source is None:
+        return None
+    made = results(host, source) if isinstance(source, str) else source()
+    out = Image.new("RGB", (SIDE, made.height + 28), NIGHT)
+    out.paste(made, (0, 28))
+    ImageDraw.Draw(out).text((EDGE, 4), "as on the demo:", LINK, ImageFont.load_default(size=18))
+    return out
+
+
 def thumbnail(title, page, made=None):
-    """Title, what the workflow made (its upper part, if that is long) and the graph, SIDE x SIDE."""
+    """Title, what the workflow made, or is lent (its upper part, if that is long), and the graph, SIDE x SIDE."""
     out = Image.new("RGB", (SIDE, SIDE), NIGHT)
     font = ImageFont.load_default(size=26)
     words = [""]
@@ -81,7 +112,7 @@ def make(graph, host=None):
     page = json.loads(page_file(graph.name).read_text(encoding="utf-8"))
     runs = host and any(node["type"] in ("CILLoadDemoModel", "CILSimulatedLeak") for node in page["nodes"])
     path = page_file(graph.name).with_suffix(".jpg")
-    thumbnail(path.stem, page, results(host, graph.name) if runs else None).save(path, quality=78, optimize=True)
+    thumbnail(path.stem, page, results(host, graph.name) if runs else lent(host, graph.name) if host else None).save(path, quality=78, optimize=True)
     print(f"{path.name}: {path.stat().st_size} bytes", flush=True)
 
 

@@ -28,6 +28,7 @@ def test_a_run_is_paired_goes_on_and_makes_a_page_of_its_own(tmp_path, monkeypat
     assert "4 clips, 0 of them there" in capsys.readouterr().out
     rows = table_of(tmp_path / "rivals_healthy.md")
     assert [row["cure"] for row in rows] == ["plain", "FreeInit, 3 runs", "plain, CFG 2", "ALG, 2.5 until 0.2, CFG 2"]
+    assert str(tmp_path) not in (tmp_path / "rivals_healthy.md").read_text()  # the command as anybody would give it
     assert [row["evaluations"] for row in rows] == ["2", "6", "4", "5"]  # ALG's first step costs three
     page = (tmp_path / "rivals_healthy.html").read_text()
     assert page.count("data:image/webp") == 5 and "http" not in page and (tmp_path / "rivals_healthy.png").stat().st_size > 1000  # one of the truth
