@@ -1,4 +1,4 @@
-"""The picture of the concept page, from the demo's data: `python run.py do bench.concept`.
+"""The picture of the concept page, from the landscape's data: `python run.py do bench.concept`.
 
 A row of noisy clips at several sigmas, and under each what the exact denoiser of that data
 predicts: what can be known of the clip's last frame from the noisy clip and the first frame.
@@ -10,28 +10,35 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..demo import latents, scenes
+from ..demo.landscape import latents, scenes, simulated
+from ..demo.latents import MIX
 from ..nodes import pictures
 
 TARGET = Path(__file__).parent.parent / "nodes" / "web" / "docs" / "leakage-levels.jpg"
-SIGMAS = (700, 100, 30, 10, 3, 0.5)
+SIGMAS = (100, 20, 8, 4, 2, 0.5)
+SCENE, SPEED = 4, 3.0  # pixels a frame
 SIZE = 176
 
 
 def noisy_pixels(clip, sigma, eps):
     """What a noisy clip looks like: latents under noise, scaled to their own spread, as 8 x 8 pixels a cell."""
     noised = (latents.encode(clip) + sigma * eps) / (1 + sigma**2) ** 0.5
-    rgb = torch.einsum("zc,...zhw->...chw", latents.MIX, noised) / latents.GAIN + latents.CENTRE
+    rgb = torch.einsum("zc,...zhw->...chw", MIX, noised) / latents.GAIN + latents.CENTRE
     return rgb.clamp(0, 1)
 
 
-def predicted_pixels(scene, sigma, eps):
-    """The exact denoiser's prediction: the possible clips, weighed by how well the noisy clip fits each."""
-    candidates = [scenes.render(s) for s in scenes.headings(scene)]
-    known = torch.stack([latents.encode(c) for c in candidates])
-    noisy = latents.encode(scenes.render(scene)) + sigma * eps
-    weights = scenes.posterior(noisy, sigma, known)
-    return torch.einsum("hn,hn...->n...", weights, torch.stack(candidates))
+class Known:
+    """What can be known of one scene's last frame."""
+
+    def __init__(self, scene):
+        allowed, self.shares = simulated.known(scene)
+        clips = [scenes.render(allowed[i : i + 1])[0] for i in range(len(allowed))]
+        self.codes, self.last = torch.stack([latents.encode(clip) for clip in clips]), torch.stack([clip[-1] for clip in clips])
+
+    def predicted(self, noisy, sigma):
+        """The exact denoiser's last frame: those of all clips that the picture allows, weighed by how well the noisy clip fits each. [1, 1, 3, H, W]."""
+        weights = scenes.posterior(noisy[0], sigma, self.codes, self.shares).float()
+        return torch.einsum("m,m...->...", weights, self.last)[None, None]
 
 
 def frame(clip):
@@ -41,8 +48,8 @@ def frame(clip):
 
 def draw():
     """-> the picture, [H, W, 3] in [0, 1]."""
-    scene = scenes.sample(1, torch.Generator().manual_seed(4)).replace(bucket=float(scenes.MAX_BUCKET))
-    clip = scenes.render(scene)
+    scene = scenes.gliding(scenes.sample(1, torch.Generator().manual_seed(SCENE)), SPEED)
+    clip, known = scenes.render(scene), Known(scene)
     eps = torch.randn(latents.encode(clip).shape, generator=torch.Generator().manual_seed(0))
     cells = [
         pictures.captioned(F.interpolate(clip[:, i], (SIZE, SIZE), mode="bilinear")[0].movedim(0, -1), text)
@@ -51,8 +58,7 @@ def draw():
     columns = [torch.cat(cells)]
     for sigma in SIGMAS:
         noisy = pictures.captioned(frame(noisy_pixels(clip, sigma, eps)), f"noisy, sigma {sigma:g}")
-        known = pictures.captioned(frame(predicted_pixels(scene, sigma, eps)), "what can be known")
-        columns.append(torch.cat([noisy, known]))
+        columns.append(torch.cat([noisy, pictures.captioned(frame(known.predicted(latents.encode(clip) + sigma * eps, sigma)), "what can be known")]))
     gap = torch.ones(columns[0].shape[0], 6, 3)
     return torch.cat([part for column in columns for part in (column, gap)][:-1], 1)
 
