@@ -191,12 +191,9 @@ def clips(x):
 def expected(name, model, latent, d, gain=GAIN):
     """F + g (D - F) by hand; kept frames, and a first latent of its own kind, as they are."""
     d, kept = clips(d).double(), KEPT.get(name, [])
-    if name in APART:
-        still = d[:, 1:2]
-    elif kept == [0]:
-        still = clips(model.get_model_object("process_latent_in")(latent["samples"]))[:, :1].double()
-    else:
-        still = d[:, :1]
+    first = int(name in APART)
+    shown = clips(model.get_model_object("process_latent_in")(latent["samples"])).double() if first in kept else d
+    still = shown[:, first : first + 1]
     out = still + gain * (d - still)
     out[:, kept] = d[:, kept]
     if name in APART:
