@@ -100,7 +100,9 @@ class MotionDial(io.ComfyNode):
         plot = plots.dial_plot(search.readings(), answer, search.goal, turned, result)
         low = patched[1] if len(patched) > 1 else ExecutionBlocker("model_low: no second stage is connected to this Motion Dial, so there is none to hand on")
         report = json.dumps(report_of(search, answer, result, notes))
-        return io.NodeOutput(patched[0], low, *plain_outputs(turned, answer.reading.setting, model), sheet, plot, report, ui=animated(sheet))
+        # for the page's button, web/dial.js
+        shown = {**animated(sheet).as_dict(), "ordinary": [json.dumps(ordinary(turned, answer.reading.setting))]}
+        return io.NodeOutput(patched[0], low, *plain_outputs(turned, answer.reading.setting, model), sheet, plot, report, ui=shown)
 
 
 def remarks(search: Search, curves: list[Curve], steps: int, seconds: float) -> list[str]:

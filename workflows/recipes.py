@@ -429,6 +429,10 @@ def svd_train():
     g.column()
     trained = g.node("CILTimeNoiseTrain", model=guided["MODEL"], clips=clips["clips"], beta_m=15.0, P_mean=0.7, P_std=1.6)
     g.node("SaveLoRA", lora=trained["lora"], prefix="loras/timenoise", steps=1000)
+    g.node(
+        "SaveAnimatedWEBP", title="Before and after, to watch", images=trained["samples"], filename_prefix="cil/svd_train_samples", fps=8.0, lossless=False,
+        quality=85, method="default", size=(370, 200),
+    )  # fmt: skip
     g.column()
     sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
     _save(g, sampled["LATENT"], loader["VAE"], "svd_train")

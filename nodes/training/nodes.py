@@ -26,6 +26,7 @@ from ..motion import flow_input
 from . import model as trainable
 from . import prepare, train
 from .conditions import Encoders, adapter_of
+from .watch import Watch
 
 CATEGORY = "image-to-video motion/training"
 ClipsType = io.Custom("CIL_CLIPS")
@@ -206,11 +207,13 @@ class TimeNoiseTrain(io.ComfyNode):
                 io.Boolean.Input("image_tokens", default=False, optional=True, tooltip="On: TimeNoise on what the image encoder says too, at the same level, as the paper has it for DynamiCrafter. Off: on the image's latents alone. VideoCrafter1 sees nothing but the tokens, so they are noised there anyway; Wan 2.2 has none."),
                 io.Float.Input("sigma_from", default=0.0, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Least noise level to train, in sigma. 0 = all. Wan 2.2's high-noise model works above 0.9: 0.9."),
                 io.Float.Input("sigma_to", default=ANY_SIGMA, min=0.0, max=ANY_SIGMA, step=0.001, optional=True, tooltip="Largest noise level to train, in sigma. 100000 = all. Wan 2.2's low-noise model works below 0.9: 0.9."),
+                io.Int.Input("sample_every", default=250, min=0, max=10000000, optional=True, tooltip="To watch: every so many updates, one clip of the data set's first picture, with the same noise each time, beside the one from before the training. Coarse colours, 12 steps, no guidance. 0 = never. It does not change the training."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA on at strength 1."),
                 io.Custom("LORA_MODEL").Output(display_name="lora", tooltip="The LoRA, for the host's Save LoRA Weights and Load LoRA Model."),
                 io.Image.Output(display_name="loss_curve", tooltip="Loss of each update and its running mean. Levels differ from update to update, so only the mean tells."),
+                io.Image.Output(display_name="samples", tooltip="The clips of sample_every, from before the training to its end, side by side and moving: frames for Save Animated WEBP or Create Video. Coarse colours."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
@@ -221,7 +224,7 @@ class TimeNoiseTrain(io.ComfyNode):
         cls, model: Model, clips: prepared.ClipSet, tuning: str, beta_m: float, a: float, rank: int, learning_rate: float, steps: int, batch: int,
         accumulation: int, seed: int, precision: str, gradient_checkpointing: bool, condition_dropout: float, ema: float, clip_norm: float,
         weight_decay: float, motion_bucket_id: int, P_mean: float, P_std: float, existing_lora: str, resume: bool, image_tokens: bool = False,
-        sigma_from: float = 0.0, sigma_to: float = ANY_SIGMA,
+        sigma_from: float = 0.0, sigma_to: float = ANY_SIGMA, sample_every: int = 250,
     ) -> io.NodeOutput:  # fmt: skip
         noise = TimeNoise(beta_m, a) if tuning == TIMENOISE else None
         recipe = Recipe(steps, batch, accumulation, learning_rate, weight_decay, clip_norm, condition_dropout, ema, seed, noise)
@@ -237,13 +240,13 @@ class TimeNoiseTrain(io.ComfyNode):
             tokens=image_tokens,
             sigmas=(sigma_from, math.inf if sigma_to >= ANY_SIGMA else sigma_to),
         )
-        state = cls.state_file(clips, recipe, config)
+        state, watch = cls.state_file(clips, recipe, config), Watch(sample_every)
         with claim(state):
-            result = train.tune(model, clips, recipe, config, state, resume, cls.progress(cls.hidden.unique_id, state))
+            result = train.tune(model, clips, recipe, config, state, resume, cls.progress(cls.hidden.unique_id, state, watch), watch=watch)
             state.unlink(missing_ok=True)
         picture = plots.loss_plot(result.losses, f"{tuning}, {len(result.losses)} steps of {batch * accumulation} clips")
         with_lora = trainable.with_lora(model, result.values)
-        return io.NodeOutput(with_lora, result.values, picture, ui=ui.PreviewImage(picture, cls=cls))
+        return io.NodeOutput(with_lora, result.values, picture, watch.sheet(), ui=ui.PreviewImage(picture, cls=cls))
 
     @staticmethod
     def state_file(clips: prepared.ClipSet, recipe: Recipe, config: train.TrainConfig) -> Path:
@@ -259,8 +262,8 @@ class TimeNoiseTrain(io.ComfyNode):
         return own_folder("training") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.partial"
 
     @staticmethod
-    def progress(node_id: NodeIdLike, state: Path) -> Callable:
-        bar = comfy.utils.ProgressBar(1)
+    def progress(node_id: NodeIdLike, state: Path, watch: Watch) -> Callable:
+        bar = comfy.utils.ProgressBar(1, node_id)
         first: list[tuple[int, float]] = []  # the first step of this run, and when it was done
 
         def show(run):
@@ -275,7 +278,8 @@ class TimeNoiseTrain(io.ComfyNode):
                 say(node_id, text)
             if not first:
                 first.append((run.step, time.monotonic()))
-            bar.update_absolute(run.step, run.recipe.steps)
+            watch.after(run.step, run.recipe.steps)
+            bar.update_absolute(run.step, run.recipe.steps, watch.preview(run.step))
             comfy.model_management.throw_exception_if_processing_interrupted()
 
         return show

@@ -32,6 +32,7 @@ from . import model as trainable
 from . import modes
 from .conditions import LVDM, adapter_of
 from .prepare import add_variant, load_checkpoint
+from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,12 @@ def identity(patcher: Model, clips: prepared.ClipSet, recipe: training.Recipe, c
 def tune(
     model: Model, clips: prepared.ClipSet, recipe: training.Recipe, config: TrainConfig, state: Path | None = None, resume: bool = True,
     progress: Callable | None = None, every: float = 60.0, optimiser: Callable | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:  # fmt: skip
     """The training -> TrainResult. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
 
-    progress(training) after each update; whatever it raises ends the training, state saved. optimiser: see training.Training.
+    progress(training) after each update; whatever it raises ends the training, state saved. optimiser: see training.Training;
+    watch: samples a clip now and then, on its first process.
     """
     check(model, clips, config)
     team = processes.team(config.shard)
@@ -142,6 +145,8 @@ def tune(
                 run.resume(state)
             goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, adapter_of(patcher).noised(config.tokens), config.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], config.bucket or None)
+            if watch:
+                watch.begin(patcher, denoise, clips[0], recipe.seed, device, run.step)
             make = lambda step, part: training.batch_of(recipe, goal, clips, step, part, team.rank, team.world)
             with training.prefetched(make, recipe) as batch:
                 run.run(lambda step, part: training.denoising_loss(denoise, goal, batch(step, part), device), state, every, progress)

@@ -83,6 +83,24 @@ def test_the_tiles_run_while_it_works_and_nothing_is_measured_twice(page, artifa
     dial = opened(page, **widgets, seconds=3)  # a changed widget, so that the host asks the node again
     run(page)
     assert "0 previews" in finished(page, dial) and not page.evaluate("dial => window.seen.filter(s => s.node === dial).length", dial)
+    assert_one_click_makes_it_ordinary(page, dial, artifacts)
+
+
+def assert_one_click_makes_it_ordinary(page, dial, artifacts):
+    """The button puts the lever's own node, with the setting that was found, where the dial was."""
+    sources = "async () => (await window.app.graphToPrompt()).output"
+    before = page.evaluate(sources)
+    page.evaluate("dial => window.app.graph.getNodeById(Number(dial)).widgets.find(w => w.name === 'ordinary node').callback()", dial)
+    page.wait_for_timeout(500)
+    page.screenshot(path=artifacts / "dial_ordinary.png")
+    after = page.evaluate(sources)
+    (number,) = after.keys() - before.keys()
+    gain = after[number]
+    assert gain["class_type"] == "CILMotionGain" and gain["inputs"]["gain"] != 1 and gain["inputs"]["model"] == before[dial]["inputs"]["model"]
+    fed = [(n, name) for n, node in before.items() for name, value in node["inputs"].items() if value == [dial, 0]]
+    assert fed and all(after[n]["inputs"][name] == [number, 0] for n, name in fed)
+    kept = page.evaluate("dial => window.app.graph.getNodeById(Number(dial)).properties.cil_ordinary", dial)
+    assert json.loads(kept)["widgets"]["gain"] == gain["inputs"]["gain"]
 
 
 def test_stop_keeps_the_best_so_far_and_the_graph_goes_on(page, host, artifacts):

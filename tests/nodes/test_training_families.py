@@ -348,9 +348,15 @@ def sampled(subject, model):
 
 
 @pytest.mark.parametrize("subject", FEW, indirect=True)
+def test_a_training_is_watched_in_every_kind_of_latents(subject, clips, folders):
+    samples = trained(subject, clips, sample_every=1, steps=1)[3]
+    assert len(samples) > 1 and samples.shape[2] == 2 * 160 and samples[:, :90].std() > 0.01  # before, step 1
+
+
+@pytest.mark.parametrize("subject", FEW, indirect=True)
 def test_the_lora_comes_back_through_the_hosts_loader_with_identical_output(subject, clips, folders):
     plain = sampled(subject, subject.model)
-    with_lora, lora, _ = trained(subject, clips)
+    with_lora, lora, *_ = trained(subject, clips)
     tuned = sampled(subject, with_lora)
     assert torch.isfinite(tuned).all() and not torch.allclose(plain, tuned, rtol=1e-3, atol=1e-4)
     save_file(lora, folders / "loras" / "mine.safetensors")

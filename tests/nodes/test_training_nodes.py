@@ -198,7 +198,7 @@ def test_naive_tuning_shows_the_clean_image_at_level_0_and_each_clips_own_motion
 
 def test_the_lora_goes_through_the_hosts_loaders_with_identical_output(svd, clips, folders):
     plain = sampled(svd)
-    with_lora, lora, curve = trained(svd, clips)
+    with_lora, lora, curve, _ = trained(svd, clips)
     tuned = sampled(with_lora)
     assert not torch.allclose(plain, tuned, atol=1e-3)
     assert curve.ndim == 4 and curve.shape[-1] == 3 and curve.min() >= 0 and curve.max() <= 1
@@ -240,8 +240,8 @@ def test_the_model_that_came_in_is_not_changed(svd, clips):
 
 
 def test_a_lora_that_is_on_already_stays_on(svd, clips):
-    with_first, first, _ = trained(svd, clips)
-    both, second, _ = trained(with_first, clips, seed=1)
+    with_first, first, *_ = trained(svd, clips)
+    both, second, *_ = trained(with_first, clips, seed=1)
     stacked = trainable.with_lora(trainable.with_lora(svd, first), second)
     assert torch.equal(sampled(both), sampled(stacked))
     assert not torch.allclose(sampled(both), sampled(with_first), atol=1e-4)
@@ -387,6 +387,17 @@ def test_the_note_tells_the_mean_loss_and_the_time_that_is_left(svd, clips, fold
     assert re.fullmatch(r"step 11 of 11: mean loss of the last 11: \d+\.\d{4}", said[1]) and len(said) == 2
 
 
+def test_a_watched_training_shows_its_clips_and_is_the_same_training(svd, clips, folders):
+    """A clip before, every second update and at the end; the same noise each time, so that what differs is the training's doing."""
+    plain, watched = trained(svd, clips), trained(svd, clips, sample_every=2)
+    assert same(plain[1], watched[1]) and plain[3].shape[0] == 1  # words alone
+    samples = watched[3]
+    assert samples.shape[0] == FRAMES and samples.shape[2] == 3 * 160  # before, step 2, step 3
+    before, later = samples[:, :90, :160], samples[:, :90, 160:320]
+    assert before.std() > 0.01 and not torch.equal(before, later)
+    assert torch.equal(trained(svd, clips, sample_every=3, steps=1)[3][:, :90, :160], before)
+
+
 def test_resume_off_begins_anew(svd, clips, folders, said, monkeypatch):
     whole = trained(svd, clips)[1]
     with monkeypatch.context() as patch:
@@ -448,7 +459,7 @@ def test_a_lora_in_the_usual_trainers_names_is_trained_on(svd, clips, folders):
         lora[f"{key}.alpha"] = torch.tensor(1.5)
     save_file(lora, folders / "loras" / "usual.safetensors")
     as_it_was = sampled(host_nodes.LoraLoaderModelOnly().load_lora_model_only(svd, "usual.safetensors", 1.0)[0])
-    still, on, _ = trained(svd, clips, existing_lora="usual.safetensors", learning_rate=1e-8, steps=1)
+    still, on, *_ = trained(svd, clips, existing_lora="usual.safetensors", learning_rate=1e-8, steps=1)
     effect, gap = (float((a - as_it_was).abs().max()) for a in (sampled(svd), sampled(still)))
     assert gap < 1e-2 * effect, (gap, effect)
     assert float(on[f"{layer}.alpha"]) == 1.5 and on[f"{conv}.lora_down.weight"].shape[0] == 3
