@@ -3,6 +3,7 @@
 import comfy_extras.nodes_custom_sampler as custom
 import family_models
 import torch
+from node_calls import execute
 
 import nodes as host_nodes
 
@@ -68,11 +69,11 @@ def own_sampler(model, positive, negative, latent, steps, seed=1, cfg=2.0, advan
     import comfy_extras.nodes_void as void
 
     sampler = void.VOIDSampler.execute().args[0]
-    sigmas = custom.BasicScheduler.execute(model, "simple", steps, 1.0).args[0]
+    sigmas = execute(custom.BasicScheduler, model, "simple", steps, 1.0).args[0]
     if not advanced:
-        return custom.SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler, sigmas, latent).args[0]["samples"]
-    guider = custom.CFGGuider.execute(model, positive, negative, cfg).args[0]
-    return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(seed), guider, sampler, sigmas, latent).args[0]["samples"]
+        return execute(custom.SamplerCustom, model, True, seed, cfg, positive, negative, sampler, sigmas, latent).args[0]["samples"]
+    guider = execute(custom.CFGGuider, model, positive, negative, cfg).args[0]
+    return execute(custom.SamplerCustomAdvanced, custom.Noise_RandomNoise(seed), guider, sampler, sigmas, latent).args[0]["samples"]
 
 
 class Seen:

@@ -9,6 +9,7 @@ shows the graph. After a change of the recipes run workflows.make first.
 """
 
 import argparse
+import functools
 import io
 import json
 
@@ -59,6 +60,7 @@ def results(host, name):
     return out
 
 
+@functools.cache
 def effect():
     """Plain beside Early Start on the demo graph's own scene, the last frames with the subject's trail, SIDE wide."""
     from ..demo.landscape import panels, picture
@@ -66,11 +68,11 @@ def effect():
     leak = next(n for n in json.loads(api_file("demo").read_text(encoding="utf-8")).values() if n["class_type"] == "CILSimulatedLeak")
     scene, clips = picture.animated(leak["inputs"]["seed"])
     made, captions, _ = panels.panels(scene, {name: clips[name] for name in ("plain", "Early Start")})
-    out = Image.new("RGB", (SIDE, SIDE // 2 + 30), NIGHT)
+    out = Image.new("RGB", (SIDE, SIDE // 2 + 44), NIGHT)
     for i in (1, 2):  # behind the truth
         tile = Image.fromarray((made[i][-1] * 255).round().byte().numpy()).resize((SIDE // 2 - 4, SIDE // 2 - 4), Image.LANCZOS)
         out.paste(tile, ((i - 1) * (SIDE // 2 + 4), 0))
-        ImageDraw.Draw(out).text(((i - 1) * (SIDE // 2 + 4) + 4, SIDE // 2), captions[i], PAPER, ImageFont.load_default(size=16))
+        ImageDraw.Draw(out).text(((i - 1) * (SIDE // 2 + 4) + 4, SIDE // 2), captions[i].replace(": ", "\n"), PAPER, ImageFont.load_default(size=16))
     return out
 
 

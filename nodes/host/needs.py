@@ -35,7 +35,8 @@ NEEDS = {
     ],
     "training and LoRAs": [
         "comfy.lora.load_lora", "comfy.lora.model_lora_keys_unet", "comfy.lora_convert.convert_lora", "comfy.sd.load_lora_for_models",
-        "comfy.weight_adapter.LoRAAdapter", "comfy.ldm.modules.attention.attention_pytorch",
+        "comfy.weight_adapter.LoRAAdapter", "comfy.ldm.modules.attention.attention_pytorch", "comfy.k_diffusion.sampling.sample_euler",
+        "latent_preview.Latent2RGBPreviewer",
     ],
     "the models that this pack brings (DynamiCrafter, VideoCrafter1, the demo)": [
         "comfy.ldm.modules.attention.BasicTransformerBlock", "comfy.ldm.modules.attention.CrossAttention",

@@ -65,6 +65,8 @@ def template(name):
 
 def widgets(info, node):
     """The page's list of widget values -> {input: value}."""
+    if node["type"] not in info:
+        pytest.skip(f"this host has no {node['type']}")
     return widgets_of(info[node["type"]]["input"], list(node.get("widgets_values") or []))
 
 

@@ -7,6 +7,7 @@ import family_models
 import pytest
 import torch
 from network_inputs import PLACES, cut, sample
+from node_calls import execute
 
 from cil_pack.cil.low_pass import down_up
 from cil_pack.nodes import alg as nodes_alg
@@ -137,9 +138,9 @@ def test_the_guider_does_what_the_model_does(models, said):
     model, positive, negative, latent = pair(models, "Wan 2.1 I2V")
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
     make = lambda cfg: AdaptiveLowPassGuider.PREPARE_CLASS_CLONE(None).execute(model, positive, negative, cfg, *settings()).args[0]
-    run = lambda guider: custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[
-        0
-    ]["samples"]
+    run = lambda guider: execute(
+        custom.SamplerCustomAdvanced, custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent
+    ).args[0]["samples"]
     assert torch.equal(run(make(CFG)), sample(alg(model), positive, negative, latent, cfg=CFG)[0])
     assert torch.equal(run(make(1.0)), sample(model, positive, negative, latent, cfg=1.0)[0])
     assert nodes_alg.CFG1 in said[-2]
@@ -150,8 +151,8 @@ def test_a_guider_of_three_conditionings_passes_untouched(models, said):
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
 
     def run(of):
-        guider = custom.DualCFGGuider.execute(of, positive, positive, negative, CFG, 2.0, "regular").args[0]
-        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
+        guider = execute(custom.DualCFGGuider, of, positive, positive, negative, CFG, 2.0, "regular").args[0]
+        return execute(custom.SamplerCustomAdvanced, custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
             "samples"
         ]
 

@@ -10,6 +10,7 @@ import lvdm_tiny
 import pytest
 import tiny
 import torch
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil.amount import Amount
@@ -36,10 +37,6 @@ class Decoder:
 
     def encode(self, pixels):
         raise NotImplementedError
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def made(name):
@@ -509,7 +506,7 @@ def test_the_nodes_own_picture_moves(measured, tmp_path):
     measured(1.0, 2.0)
     node = MotionDial.PREPARE_CLASS_CLONE(None)
     result = node.execute(**given("SVD"))
-    entry = result.ui.as_dict()
+    entry = result.ui
     assert entry["animated"] == (True,)
     picture = Image.open(tmp_path / "temp" / entry["images"][0]["filename"])
     assert picture.n_frames == len(result.args[5]) > 1

@@ -7,6 +7,7 @@ import comfy_extras.nodes_model_advanced as advanced
 import pytest
 import tiny
 import torch
+from node_calls import execute
 
 import nodes as host_nodes
 from cil_pack.nodes import early_start
@@ -171,7 +172,7 @@ def test_sigmas_of_ones_own_are_squeezed_in_time(said):
     own = torch.tensor([700.0, 54.5, 15.9, 4.2, 0.9, 0.002, 0.0])
     spy = tiny.Spy(out)
     sampler = comfy.samplers.sampler_object("euler")
-    custom.SamplerCustom.execute(spy.model, True, SEED, 1.0, tiny.conditioning(), tiny.conditioning(), sampler, own, latent)
+    execute(custom.SamplerCustom, spy.model, True, SEED, 1.0, tiny.conditioning(), tiny.conditioning(), sampler, own, latent)
     assert len(spy.sigmas) == 6 and spy.sigmas[0] == 100.0
     assert spy.sigmas[-1] == pytest.approx(0.002)
     assert all(a > b for a, b in zip(spy.sigmas, spy.sigmas[1:]))

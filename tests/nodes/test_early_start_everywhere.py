@@ -15,6 +15,7 @@ import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import tiny
 import torch
+from node_calls import execute
 
 import nodes as host_nodes
 from cil_pack.cil import schedules
@@ -94,14 +95,14 @@ def ksampler(model, latent, case, denoise=1.0):
 def sampler_custom(model, latent, sigmas):
     out, seen = recorder(model)
     cond = tiny.conditioning()
-    custom.SamplerCustom.execute(out, True, 1, 1.0, cond, cond, comfy.samplers.sampler_object("euler"), sigmas, latent)
+    execute(custom.SamplerCustom, out, True, 1, 1.0, cond, cond, comfy.samplers.sampler_object("euler"), sigmas, latent)
     return seen[0][0]
 
 
 def custom_advanced(model, latent, sigmas):
     out, seen = recorder(model)
-    guider = custom.BasicGuider.execute(out, tiny.conditioning()).args[0]
-    custom.SamplerCustomAdvanced.execute(custom.RandomNoise.execute(1).args[0], guider, comfy.samplers.sampler_object("euler"), sigmas, latent)
+    guider = execute(custom.BasicGuider, out, tiny.conditioning()).args[0]
+    execute(custom.SamplerCustomAdvanced, execute(custom.RandomNoise, 1).args[0], guider, comfy.samplers.sampler_object("euler"), sigmas, latent)
     return seen[0][0]
 
 
@@ -153,7 +154,7 @@ def test_whole_runs_are_what_the_scheduler_lays_on_the_truncated_process():
         expected, plain = laid_on(process, case), laid_on(sampling.host, case)
         is_whole_run((ksampler, advanced)[number % 2](patched, latent, case), plain, expected, start, case)
         euler = [laid_on(of, case, "euler")[-(case.steps + 1) :] for of in (process, sampling.host)]  # BasicScheduler gives no more
-        basic = custom.BasicScheduler.execute(patched, case.scheduler, case.steps, 1.0).args[0]
+        basic = execute(custom.BasicScheduler, patched, case.scheduler, case.steps, 1.0).args[0]
         is_whole_run((sampler_custom, custom_advanced)[number // 2 % 2](patched, latent, basic), euler[1], euler[0], start, case)
 
 
@@ -190,7 +191,7 @@ def test_sigmas_of_the_unpatched_model_keep_their_number_and_their_end():
     for number, case in enumerate(cases(None, 4)):
         model, patched, latent, sampling, start = setup(case)
         route = (sampler_custom, custom_advanced)[number % 2]
-        plain = custom.BasicScheduler.execute(model, case.scheduler, case.steps, 1.0).args[0]
+        plain = execute(custom.BasicScheduler, model, case.scheduler, case.steps, 1.0).args[0]
         if not (plain[1:] < plain[:-1]).all() or plain[0] <= start:
             continue
         sigmas = route(patched, latent, plain)

@@ -9,6 +9,7 @@ import network_inputs
 import pytest
 import tiny
 import torch
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -35,10 +36,6 @@ def said(monkeypatch):
     notes = []
     monkeypatch.setattr(early_start, "say", lambda node, text: notes.append(text))
     return notes
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def early(model, start_as="fraction", start=FRACTION, analytic=True, moments=None, layout=AUTO):

@@ -6,6 +6,7 @@ import family_models
 import pytest
 import tiny
 import torch
+from node_calls import execute
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -105,10 +106,10 @@ def test_all_sampler_nodes_agree(models, name):
     patched = early(model)
     one = ksampler(patched, positive, negative, latent)
     two = host_nodes.KSamplerAdvanced().sample(patched, "enable", SEED, 2, 2.0, "euler", "simple", positive, negative, latent, 0, 10000, "disable")[0]
-    sigmas, sampler = custom.BasicScheduler.execute(patched, "simple", 2, 1.0).args[0], custom.KSamplerSelect.execute("euler").args[0]
-    three = custom.SamplerCustom.execute(patched, True, SEED, 2.0, positive, negative, sampler, sigmas, latent).args[0]
-    guider = custom.CFGGuider.execute(patched, positive, negative, 2.0).args[0]
-    four = custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(SEED), guider, sampler, sigmas, latent).args[0]
+    sigmas, sampler = execute(custom.BasicScheduler, patched, "simple", 2, 1.0).args[0], execute(custom.KSamplerSelect, "euler").args[0]
+    three = execute(custom.SamplerCustom, patched, True, SEED, 2.0, positive, negative, sampler, sigmas, latent).args[0]
+    guider = execute(custom.CFGGuider, patched, positive, negative, 2.0).args[0]
+    four = execute(custom.SamplerCustomAdvanced, custom.Noise_RandomNoise(SEED), guider, sampler, sigmas, latent).args[0]
     assert all(same(one, other["samples"]) for other in (two, three, four))
 
 

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from foreign_models import draw
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -42,10 +43,6 @@ def said(monkeypatch):
 @pytest.fixture(params=MAKE)
 def kind(request):
     return request.param
-
-
-def run(node, *args):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args).args
 
 
 def early(model, start_as="fraction", start=START, analytic=True, moments=None):

@@ -7,6 +7,7 @@ import folder_paths
 import pytest
 import tiny
 import torch
+from node_calls import execute
 
 from cil_pack.cil import moments as cil_moments
 from cil_pack.cil.clips import ClipSpec
@@ -165,9 +166,9 @@ def test_the_probes_idle_settings():
 def test_a_sweep_over_a_model_with_early_start_is_refused():
     model = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(**early("eps")).args[0]
     cond = tiny.conditioning()
-    guider = custom.CFGGuider.execute(model, cond, cond, 1.0).args[0]
+    guider = execute(custom.CFGGuider, model, cond, cond, 1.0).args[0]
     rest = {
-        "sampler": custom.KSamplerSelect.execute("euler").args[0],
+        "sampler": execute(custom.KSamplerSelect, "euler").args[0],
         "latent": {"samples": torch.zeros(4, 4, 8, 8)},
         "vae": SimpleNamespace(decode=None),  # refused before it is used
         "starts": "1",

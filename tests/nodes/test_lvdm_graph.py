@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from lvdm_ddim import ddim, published
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -35,10 +36,6 @@ def name(request):
 
 def variant_of(name):
     return next(v for v in VARIANTS if v.name == name)
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def noticing(model):

@@ -18,6 +18,7 @@ import torch
 from gaussian_video import BATCHED, FRAMES, KINDS
 from host_patches import compiled, easy, lazy
 from network_inputs import sample
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.nodes import motion_gain, motion_gain_run
@@ -39,10 +40,6 @@ def said(monkeypatch):
     for module in (motion_gain, motion_gain_run, host_notes):
         monkeypatch.setattr(module, "say", lambda node, text: notes.append(text))
     return notes
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def gained(model, gain=1.4, end_as="sigma", end=0.0, shape="constant", reference="own first frame", protect="nothing", strength=1.0, **optional):

@@ -9,6 +9,7 @@ import family_models
 import pytest
 import torch
 from network_inputs import sample
+from node_calls import execute
 
 from cil_pack.cil.attention_bias import Keys, attention
 from cil_pack.nodes import motion_slider
@@ -142,8 +143,10 @@ def test_outside_its_share_plain_to_the_bit_and_the_step_counts(models, said):
     for share, share_of, levels in ((0.2, STEPS, 2), (0.21, STEPS, 3), (0.2, TIME, 2)):
         sample(slid(model, share=share, share_of=share_of), positive, negative, latent, steps=10)
         assert f"at {levels} noise levels of a run of 10 steps" in said[-1]
-    late = custom.SplitSigmas.execute(comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4), 2).args[1]
-    run = lambda of: custom.SamplerCustom.execute(of, True, 1, 3.0, positive, negative, comfy.samplers.sampler_object("euler"), late, latent).args[0]["samples"]
+    late = execute(custom.SplitSigmas, comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4), 2).args[1]
+    run = lambda of: execute(custom.SamplerCustom, of, True, 1, 3.0, positive, negative, comfy.samplers.sampler_object("euler"), late, latent).args[0][
+        "samples"
+    ]
     assert torch.equal(run(slid(model, share=0.4)), run(model)) and said[-1].startswith("nothing changed in 2 steps")
 
 
@@ -228,8 +231,8 @@ def test_it_says_where_it_cannot_act(models, said):
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
 
     def run(of):
-        guider = custom.DualCFGGuider.execute(of, positive, positive, negative, 3.0, 2.0, "regular").args[0]
-        return custom.SamplerCustomAdvanced.execute(custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
+        guider = execute(custom.DualCFGGuider, of, positive, positive, negative, 3.0, 2.0, "regular").args[0]
+        return execute(custom.SamplerCustomAdvanced, custom.Noise_RandomNoise(1), guider, comfy.samplers.sampler_object("euler"), sigmas, latent).args[0][
             "samples"
         ]
 

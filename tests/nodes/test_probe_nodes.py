@@ -10,6 +10,7 @@ import comfy_extras.nodes_video_model as video
 import pytest
 import tiny
 import torch
+from node_calls import run
 
 from cil_pack.demo import latents, model, scenes
 from cil_pack.nodes import probe as nodes_probe
@@ -52,10 +53,6 @@ def encoded(demos, clip):
 
 
 @torch.inference_mode()
-def run(node, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(**kwargs).args
-
-
 def probe(demo, **changes):
     patcher, _, vae, cond = demo
     given = {

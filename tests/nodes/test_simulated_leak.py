@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
+from node_calls import run
 
 import nodes as host
 from cil_pack.demo.landscape import latents, measure, panels, scenes
@@ -17,10 +18,6 @@ from cil_pack.nodes.probe import LeakageProbe
 from cil_pack.nodes.probe_clip import FROZEN
 
 ASKED = TRUE_SPEED * (scenes.FRAMES - 1)
-
-
-def run(node, *given):
-    return node.PREPARE_CLASS_CLONE(None).execute(*given).args
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import tiny
 import torch
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -30,10 +31,6 @@ def some_moments(latent, variance=0.7):
     mean = torch.linspace(-1, 1, channels * 3 * 8 * 12).reshape(channels, 3, 8, 12)
     space = {4: "sd", 16: "wan21"}[channels]
     return cil_moments.Moments(mean, variance, space)
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def setup(kind, fraction):

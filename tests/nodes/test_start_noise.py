@@ -6,6 +6,7 @@ import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import tiny
 import torch
+from node_calls import execute
 
 from cil_pack.cil import initial_noise
 from cil_pack.cil.randomness import generator_for
@@ -32,11 +33,11 @@ def schedule(model, steps=2):
 
 
 def guider(model):
-    return custom.CFGGuider.execute(model, tiny.conditioning(), tiny.conditioning(), 1.0).args[0]
+    return execute(custom.CFGGuider, model, tiny.conditioning(), tiny.conditioning(), 1.0).args[0]
 
 
 def sampled(model, noise, latent):
-    return custom.SamplerCustomAdvanced.execute(noise, guider(model), comfy.samplers.sampler_object("euler"), schedule(model), latent).args[0]["samples"]
+    return execute(custom.SamplerCustomAdvanced, noise, guider(model), comfy.samplers.sampler_object("euler"), schedule(model), latent).args[0]["samples"]
 
 
 @pytest.mark.parametrize("kind", ["SVD", "eps", "flow"])

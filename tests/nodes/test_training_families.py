@@ -16,6 +16,7 @@ import torch
 import video_file
 from lvdm_ddim import published
 from network_inputs import sample
+from node_calls import run
 from safetensors.torch import load_file, save_file
 from training_settings import QUICK
 
@@ -140,10 +141,6 @@ def videos(tmp_path_factory):
 
 
 @torch.inference_mode()  # as the host runs nodes
-def run(node, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(**kwargs).args
-
-
 def prepared_by_node(subject, videos, **changes):
     settings = {
         "folder": str(videos),

@@ -17,6 +17,7 @@ import pytest
 import tiny
 import torch
 import video_file
+from node_calls import execute, run
 from safetensors.torch import load_file, save_file
 from training_settings import QUICK
 
@@ -85,10 +86,6 @@ def said(monkeypatch):
 
 
 @torch.inference_mode()  # as the host runs nodes
-def run(node, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(**kwargs).args
-
-
 def trained(svd, clips, **changes):
     return run(training_nodes.TimeNoiseTrain, model=svd, clips=clips, **(QUICK | changes))
 
@@ -202,9 +199,9 @@ def test_the_lora_goes_through_the_hosts_loaders_with_identical_output(svd, clip
     tuned = sampled(with_lora)
     assert not torch.allclose(plain, tuned, atol=1e-3)
     assert curve.ndim == 4 and curve.shape[-1] == 3 and curve.min() >= 0 and curve.max() <= 1
-    through_node = comfy_extras.nodes_train.LoraModelLoader.execute(svd, lora, 1.0).args[0]
+    through_node = execute(comfy_extras.nodes_train.LoraModelLoader, svd, lora, 1.0).args[0]
     assert torch.equal(sampled(through_node), tuned)
-    comfy_extras.nodes_train.SaveLoRA.execute(lora, "loras/mine")
+    execute(comfy_extras.nodes_train.SaveLoRA, lora, "loras/mine")
     (saved,) = (folders / "output" / "loras").glob("mine*.safetensors")
     saved.rename(folders / "loras" / "mine.safetensors")
     from_file = host_nodes.LoraLoaderModelOnly().load_lora_model_only(svd, "mine.safetensors", 1.0)[0]

@@ -9,6 +9,7 @@ import pytest
 import sound_models
 import tiny
 import torch
+from node_calls import run
 
 import nodes as host_nodes
 from cil_pack.cil import moments as cil_moments
@@ -44,10 +45,6 @@ def model():
 def moments():
     mean = torch.linspace(-1, 1, 128 * 2 * 3 * 4).reshape(128, 2, 3, 4)
     return cil_moments.Moments(mean, VARIANCE, "ltxav")
-
-
-def run(node, *args, **kwargs):
-    return node.PREPARE_CLASS_CLONE(None).execute(*args, **kwargs).args
 
 
 def early(model, start=FRACTION, analytic=True, moments=None, start_as="fraction"):
