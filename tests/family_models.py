@@ -21,6 +21,7 @@ import comfy_extras.nodes_wan as wan
 import pytest
 import torch
 from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
+from node_calls import execute
 
 from cil_pack.demo.model import UNET
 
@@ -184,8 +185,8 @@ def _wan22_5b(positive, negative, image):
 
 def _hunyuan(mode):
     def make(positive, negative, image):
-        positive, latent = hunyuan.HunyuanImageToVideo.execute(
-            positive, FakeVAE(16, 8, 4), length=13, batch_size=1, guidance_type=mode, start_image=image, **SIZE
+        positive, latent = execute(
+            hunyuan.HunyuanImageToVideo, positive, FakeVAE(16, 8, 4), length=13, batch_size=1, guidance_type=mode, start_image=image, **SIZE
         ).args
         return positive, negative, latent
 
@@ -194,8 +195,8 @@ def _hunyuan(mode):
 
 def _hunyuan15(positive, negative, image):
     vae = FakeVAE(32, 16, 4)
-    return hunyuan.HunyuanVideo15ImageToVideo.execute(
-        positive, negative, vae, length=13, batch_size=1, start_image=image, clip_vision_output=clip_output(8), **SIZE
+    return execute(
+        hunyuan.HunyuanVideo15ImageToVideo, positive, negative, vae, length=13, batch_size=1, start_image=image, clip_vision_output=clip_output(8), **SIZE
     ).args
 
 

@@ -270,7 +270,8 @@ def sweep(demo, clip, **changes):
         "flow": DIS,
         "image": clip[:1],
     }
-    sheet, plot, report, _ = run(StartSweep, **(given | changes))
+    with torch.inference_mode():  # as every node runs; old hosts decode with gradients else
+        sheet, plot, report, _ = run(StartSweep, **(given | changes))
     return sheet, plot, json.loads(report)
 
 
