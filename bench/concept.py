@@ -31,9 +31,9 @@ class Known:
     """What can be known of one scene's last frame."""
 
     def __init__(self, scene):
-        allowed, self.shares = simulated.known(scene)
-        clips = [scenes.render(allowed[i : i + 1])[0] for i in range(len(allowed))]
-        self.codes, self.last = torch.stack([latents.encode(clip) for clip in clips]), torch.stack([clip[-1] for clip in clips])
+        exact = simulated.Leak(scene, 0.0, 0.0)
+        self.codes, self.shares = exact.clips, exact.shares
+        self.last = scenes.render(simulated.known(scene)[0], only_last=True)[:, 0]
 
     def predicted(self, noisy, sigma):
         """The exact denoiser's last frame: those of all clips that the picture allows, weighed by how well the noisy clip fits each. [1, 1, 3, H, W]."""

@@ -65,8 +65,10 @@ class Lever:
 
     def fixed(self) -> dict:
         """The widgets that are not turned: {input: value}."""
-        widgets = self.turned(self.search.high).widgets if self.name != START else {"analytic_init": True}
-        return {name: value for name, value in widgets.items() if name not in ("gain", "gamma", "strength", "level")}
+        if self.name == START:
+            return {"analytic_init": True}
+        _, *others = self.turned(self.search.high).widgets.items()  # the first is the one that is turned, see `told`
+        return dict(others)
 
     def told(self, setting: float) -> str:
         """A setting in the words of its node."""

@@ -279,7 +279,7 @@ class TimeNoiseTrain(io.ComfyNode):
             if not first:
                 first.append((run.step, time.monotonic()))
             watch.after(run.step, run.recipe.steps)
-            bar.update_absolute(run.step, run.recipe.steps, watch.preview(run.step))
+            bar.update_absolute(run.step, run.recipe.steps, watch.preview(run.step) if bar.hook else None)
             comfy.model_management.throw_exception_if_processing_interrupted()
 
         return show

@@ -10,9 +10,11 @@ const MADE_FROM = ["CILMotionGain", "CILEarlyStart", "CILMotionSlider", "CILAdap
 const titleOf = (kind) => LiteGraph.registered_node_types[kind]?.title ?? kind;
 const inputOf = (node, name) => (node.inputs ?? []).findIndex((input) => input.name === name);
 
+const linkOf = (graph, id) => graph.links[id] ?? graph.links.get?.(id);
+
 // The output at the other end of an input: [node, slot], or null.
 function originOf(node, name) {
-    const link = node.graph.links[node.inputs[inputOf(node, name)]?.link] ?? node.graph.links.get?.(node.inputs[inputOf(node, name)]?.link);
+    const link = linkOf(node.graph, node.inputs[inputOf(node, name)]?.link);
     return link ? [node.graph.getNodeById(link.origin_id), link.origin_slot] : null;
 }
 
@@ -30,7 +32,7 @@ function replace(dial, { node: kind, widgets, stages }) {
         }
         const slot = dial.outputs.findIndex((output) => output.name === name);
         for (const id of [...(dial.outputs[slot]?.links ?? [])]) {
-            const link = graph.links[id] ?? graph.links.get?.(id);
+            const link = linkOf(graph, id);
             made.connect(0, graph.getNodeById(link.target_id), link.target_slot);
         }
     });
@@ -45,7 +47,7 @@ function offer(dial) {
     } catch {}
     const known = dial.widgets?.findIndex((widget) => widget.name === BUTTON) ?? -1;
     if (known >= 0) dial.widgets.splice(known, 1);
-    if (!found || !MADE_FROM.includes(found.node) || !Array.isArray(found.stages)) return;
+    if (!found || !MADE_FROM.includes(found.node) || !Array.isArray(found.stages) || Object(found.widgets) !== found.widgets) return;
     const button = dial.addWidget("button", BUTTON, null, () => replace(dial, found));
     button.label = `put it on an ordinary node: ${titleOf(found.node)}`;
     button.serialize = false;
