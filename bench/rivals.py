@@ -25,191 +25,19 @@ import torch
 
 from ..cil import attention_bias, consistency, flow
 from ..cil.clips import stamp
-from ..demo import latents, model, scenes
+from ..demo import model
 from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
-from . import fvd, motion_gain, rivals_page, sampling
+from . import fvd, motion_gain, rivals_page, sampling, sources
+from .sampling import node
+from .sources import STEADY
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
 PLAIN, SIMULATED, WAN = "plain", "simulated", "wan"
-STEADY = ("consistent motion", "flicker", "likeness", "dynamic degree")
-COST = ("evaluations", "seconds")
-STILL = "still clips"
 TRUE_CLIPS = 48  # of the demo's world, to which the FVD is taken
 
 
-# ---- what is animated ------------------------------------------------------------------
-
-
-class DemoSource(sampling.Demo):
-    """A demo checkpoint and held-out scenes: the truth is known."""
-
-    motion, distance = "speed / asked", "distance to the nearest true clip"
-    columns = (motion, STILL, distance, *STEADY, *COST)
-    scheduler = "karras"
-    name = "the demo model *{}*, trained on disks that glide over a ground"
-
-    def __init__(self, o):
-        super().__init__(o.checkpoint)
-        self.scenes, self.fps = sampling.held_out(o.images, o.bucket), scenes.FPS
-
-    def __len__(self):
-        return len(self.scenes)
-
-    def picture(self, k):
-        """-> positive, negative, latent, image [1, H, W, 3]. The model is that of the picture from here on."""
-        scene = self.scenes[k : k + 1]
-        return *self.conditioning(scene), scenes.render(scene, 1)[0].movedim(1, -1)
-
-    def judged(self, samples, frames, k):
-        speed, _, distance = sampling.judge((samples * latents.SCALE)[None], self.scenes[k : k + 1])
-        return {self.motion: speed, STILL: float(speed < motion_gain.STILL), self.distance: distance}
-
-    def true_clip(self, k, draw):
-        """A clip that picture k allows, frames [t, H, W, 3]; draw: another number, another clip."""
-        scene = self.scenes[k : k + 1]
-        return scenes.render(scene.replace(heading=float((draw * 3 + k) % scenes.HEADINGS)), scenes.FRAMES)[0].movedim(1, -1)
-
-
-class LeakSource:
-    """The simulated leak: a scene of the landscape a picture, and the exact denoiser of it, which copies its picture by a known amount."""
-
-    motion, distance = "travel, pixels", "distance to the nearest true clip"
-    columns = (motion, STILL, distance, *STEADY, *COST)
-    scheduler = "karras"
-    name = "the *simulated leak*: the exact denoiser of one landscape a picture, 70 % of whose answer is the still picture above sigma 3"
-    early = sampling.Demo.early
-
-    def __init__(self, o):
-        from ..demo.landscape import scenes as landscape
-
-        self.count, self.fps, self.bucket, self.loaded = o.images, landscape.FPS, o.bucket, {}
-
-    def __len__(self):
-        return self.count
-
-    def scene(self, k):
-        if k not in self.loaded:
-            from ..nodes.demo_leak import SimulatedLeak
-
-            self.loaded[k] = node(SimulatedLeak, seed=k)
-        return self.loaded[k]
-
-    def picture(self, k):
-        from ..demo.landscape import graph
-
-        self.model, vision, self.vae, first, *_ = self.scene(k)
-        return *graph.conditioned(vision, self.vae, first, self.bucket), first
-
-    def judged(self, samples, frames, k):
-        from ..demo.landscape import measure, panels
-        from ..demo.landscape import scenes as landscape
-
-        scene, pixels = self.scene(k)[-1], frames.movedim(-1, 1)[None].float()
-        tracks = measure.track(pixels, scene)
-        true = float(scene.motion[0, :2].norm()) * (landscape.FRAMES - 1)
-        return {
-            self.motion: float(tracks.travel),
-            STILL: float(tracks.travel < panels.STILL * true),
-            self.distance: float(measure.nearest_clip(pixels, scene, tracks)[1]),
-        }
-
-    def true_clip(self, k, draw):
-        from ..demo.landscape import scenes as landscape
-
-        allowed, shares = landscape.candidates(self.scene(k)[-1])
-        chosen = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(draw))
-        return landscape.render(allowed[chosen])[0].movedim(1, -1)
-
-
-class FileSource:
-    """An image-only checkpoint (SVD, SVD-XT and their tunings) and the pictures of a folder."""
-
-    motion, distance = "consistent motion", None
-    columns = (*STEADY, *COST)
-    name, scheduler = "{}", "karras"
-
-    def __init__(self, o):
-        import comfy.sd
-
-        self.o, self.fps, self.files = o, o.fps, pictures_of(o)
-        self.model, _, self.vae, self.clip_vision = comfy.sd.load_checkpoint_guess_config(
-            str(o.checkpoint), output_vae=True, output_clip=False, output_clipvision=True
-        )
-        if self.clip_vision is None:
-            raise SystemExit(f"{o.checkpoint} brings no image encoder: an image-only checkpoint, of SVD's kind, is wanted")
-
-    early = sampling.Demo.early
-
-    def __len__(self):
-        return len(self.files)
-
-    def picture(self, k):
-        from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
-
-        o, image = self.o, picture_of(self.files[k], self.o)
-        return *SVD_img2vid_Conditioning().encode(self.clip_vision, image, self.vae, o.width, o.height, o.frames, o.bucket, round(o.fps), 0.0), image
-
-    def judged(self, samples, frames, k):
-        return {}
-
-
-class WanSource(FileSource):
-    """An image-to-video model of Wan 2.1's kind: network, VAE and text encoder in files of their own."""
-
-    scheduler = "simple"
-
-    def __init__(self, o, network=None, vae=None, texts=None, vision=None):
-        """texts: positive and negative CONDITIONING. What is not given is loaded."""
-        self.o, self.fps, self.files = o, o.fps, pictures_of(o)
-        self.model, self.vae, self.vision = network, vae, vision
-        if network is None:
-            import comfy.clip_vision
-            import comfy.sd
-            import comfy.utils
-
-            self.model = comfy.sd.load_diffusion_model(str(o.checkpoint))
-            self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(o.vae)))
-            self.vision = comfy.clip_vision.load(str(o.clip_vision)) if o.clip_vision else None
-            encoder = comfy.sd.load_clip([str(o.text_encoder)], clip_type=comfy.sd.CLIPType.WAN)
-            texts = [encoder.encode_from_tokens_scheduled(encoder.tokenize(text)) for text in (o.prompt, o.negative)]
-        self.texts = texts
-
-    def picture(self, k):
-        from comfy_extras.nodes_wan import WanImageToVideo
-
-        o, image = self.o, picture_of(self.files[k], self.o)
-        seen = self.vision.encode_image(image) if self.vision is not None else None
-        made = WanImageToVideo.execute(*self.texts, self.vae, o.width, o.height, o.frames, 1, start_image=image, clip_vision_output=seen)
-        return *made.args, image
-
-
-def pictures_of(o):
-    """The files in --pictures, at most --images. Ends in a sentence where there are none."""
-    if o.pictures is None:
-        raise SystemExit(f"{o.checkpoint} is a file: --pictures FOLDER says what to animate")
-    files = sorted(p for p in o.pictures.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))[: o.images]
-    if not files:
-        raise SystemExit(f"there are no pictures (.png, .jpg, .webp) in {o.pictures}")
-    return files
-
-
-def picture_of(file, o):
-    """-> IMAGE [1, o.height, o.width, 3], cut to the shape."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with Image.open(file) as picture:
-        return torch.from_numpy(np.asarray(ImageOps.fit(picture.convert("RGB"), (o.width, o.height))).copy()).float()[None] / 255
-
-
 # ---- the cures -------------------------------------------------------------------------
-
-
-def node(cls, **given):
-    """A node's outputs; what is not given is as its schema has it."""
-    defaults = {i.id: i.default for i in cls.define_schema().inputs if getattr(i, "default", None) is not None}
-    return cls.PREPARE_CLASS_CLONE(None).execute(**(defaults | given)).args
 
 
 @dataclass
@@ -577,12 +405,18 @@ def as_told(arguments):
     return " ".join(out)
 
 
-SOURCES = {"demo": DemoSource, SIMULATED: LeakSource, "file": FileSource, WAN: WanSource}
+def source_of(o):
+    """What is animated. Loads the model."""
+    if o.kind == "demo":
+        return sources.DemoSource(o.checkpoint, o.images, o.bucket)
+    if o.kind == SIMULATED:
+        return sources.LeakSource(o.images, o.bucket)
+    return (sources.WanSource if o.kind == WAN else sources.FileSource)(o)
 
 
 def main(arguments=None):
     o = arguments_of(arguments)
-    source, rows = SOURCES[o.kind](o), cures(o)
+    source, rows = source_of(o), cures(o)
     clips = Clips(source, o)
     clips.make(rows)
     rivals_page.write(clips, rows, distances(clips, rows, o), o, as_told(arguments or []))

@@ -53,6 +53,12 @@ class Demo:
         return self.vae.decode(sample[0] / latents.SCALE)
 
 
+def node(cls, **given):
+    """A node's outputs; what is not given is as its schema has it."""
+    defaults = {i.id: i.default for i in cls.define_schema().inputs if getattr(i, "default", None) is not None}
+    return cls.PREPARE_CLASS_CLONE(None).execute(**(defaults | given)).args
+
+
 def held_out(n, bucket):
     """n scenes that no training or moments run has drawn, at one motion bucket."""
     return scenes.sample(n, torch.Generator().manual_seed(2_000_000_011)).replace(bucket=float(bucket))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cil_pack.bench import rivals, rivals_page
+from cil_pack.bench import rivals, rivals_page, sources
 
 pytest.importorskip("cv2")
 
@@ -44,7 +44,7 @@ def table_of(path):
 
 def test_what_cannot_act_on_the_simulated_leak_is_plain_to_the_bit():
     o = rivals.arguments_of(["--checkpoint", "simulated", "--images", "1", "--steps", "8"])
-    source, rows = rivals.LeakSource(o), {cure.name: cure for cure in rivals.cures(o)}
+    source, rows = rivals.source_of(o), {cure.name: cure for cure in rivals.cures(o)}
     clips, travel = {}, {}
     for name in ("plain", "TimeNoise at inference, gentle", "motion gain 3.33 above sigma 3"):
         clips[name], _, cost = rivals.sampled(source, rows[name], 0, 0, o)
@@ -113,7 +113,7 @@ def test_a_model_of_wans_kind_has_dymos_and_painters_rows(tmp_path, monkeypatch)
     files = ["--checkpoint", str(tmp_path / "wan.safetensors"), "--vae", "a", "--text-encoder", "b", "--pictures", str(tmp_path)]
     o = rivals.arguments_of([*files, *size, *(part for word in words for part in ("--only", word))])
     texts = [[[torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(k)), {}]] for k in range(2)]
-    source, clips = rivals.WanSource(o, family_models.model("Wan 2.2 14B I2V"), Vae(16, 8, 4), texts), {}
+    source, clips = sources.WanSource(o, family_models.model("Wan 2.2 14B I2V"), Vae(16, 8, 4), texts), {}
     for cure in (rows := rivals.cures(o)):
         clips[cure.name], _, cost = rivals.sampled(source, cure, 0, 0, o)
         assert cost["evaluations"] == (11 if cure.name.startswith("ALG") else 10)
