@@ -74,7 +74,7 @@ def fastest(drawn, n):
 def found_in(model, clips, which, bucket):
     """What the node says of a model -> verdict.Finding."""
     host = Sampling.of(model)
-    levels = calibrate.levels_of(host, LEVELS, 0.0, 1.0)
+    levels = host.levels(LEVELS, 0.0, 1.0)
     return verdict.Finding(calibrate.calibrate(model, clips, which, [s for _, s in levels], PAIRS, 0, bucket, lambda *_: None), host, levels)
 
 

@@ -33,6 +33,11 @@ def generator_for(*key) -> torch.Generator:
     return seeded(int.from_bytes(digest, "little") >> 1)
 
 
+def clip_seed(seed: int, index: int) -> int:
+    """A probe's seed for each clip of a set."""
+    return seed * 1_000_033 + index + 1
+
+
 def noise_for(x0: torch.Tensor, seed: int, level: int, draw: int) -> torch.Tensor:
     """Unit noise of one level and draw of a probe: like x0."""
     return torch.randn(x0.shape, generator=seeded((seed * 1_000_003 + level * 1009 + draw) % 2**63)).to(x0)

@@ -18,7 +18,7 @@ import comfy.sd
 import comfy.utils
 import torch
 
-from ..cil import calibration, levels, prepared, processes, training
+from ..cil import calibration, prepared, processes, randomness, training
 from ..cil.prepared import ClipSet
 from ..cil.training import Clip
 from .host.evaluation import SamplingContext
@@ -31,12 +31,6 @@ from .training.prepare import add_variant, load_checkpoint
 
 if TYPE_CHECKING:
     from .verdict import Finding
-
-
-def levels_of(sampling: Sampling, count: int, low: float, high: float) -> list[tuple[float, float]]:
-    """Levels of a model from fraction `high` down to `low` -> [(fraction, sigma)], see cil/levels.evenly."""
-    least = max(sampling.fraction(sampling.sigma_min), 1e-6)
-    return levels.evenly(sampling.process, lambda fraction: sampling.sigma(max(fraction, least)), count, low, high)
 
 
 def checked_adapter(model: Model, clips: ClipSet, bucket: int) -> ConditionAdapter:
@@ -86,13 +80,8 @@ def calibrate(
     evidence = calibration.Evidence(Sampling.of(model).process, sigmas, 2 * pairs)
     for place, index in enumerate(which):
         own = lambda level, predictions, place=place: tick(place, level, predictions)
-        evidence.add(*probed(model, adapter, clips[index], sigmas, pairs, training_seed(seed, index), bucket, clips.settings["fps"], own))
+        evidence.add(*probed(model, adapter, clips[index], sigmas, pairs, randomness.clip_seed(seed, index), bucket, clips.settings["fps"], own))
     return evidence
-
-
-def training_seed(seed: int, index: int) -> int:
-    """A seed of its own for each clip of a set."""
-    return seed * 1_000_033 + index + 1
 
 
 def gathered(evidence: calibration.Evidence) -> calibration.Evidence:
@@ -144,7 +133,7 @@ def run(o: argparse.Namespace) -> None:
     if o.lora:
         model = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(o.lora, safe_load=True), 1.0, 0.0)[0]
     sampling = Sampling.of(model)
-    chosen_levels = levels_of(sampling, o.levels, o.from_fraction, o.to_fraction)
+    chosen_levels = sampling.levels(o.levels, o.from_fraction, o.to_fraction)
     every = chosen(clips, o.most, o.seed)
     mine = every[team.rank :: team.world]
 

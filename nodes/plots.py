@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..cil import levels, verdict
 from ..cil.consistency import Measures
 from ..cil.dial import Answer, Goal, Reading
 from .pictures import captioned
 
 if TYPE_CHECKING:
+    from ..cil.calibration import Evidence
     from .levers import Lever
     from .verdict import Finding
 
@@ -69,6 +71,30 @@ def probe_plot(found: "Finding", sensitivity: tuple | None = None) -> Any:
         _sensitivity_axes(axes[1], found, *sensitivity)
     figure.suptitle("\n".join(textwrap.wrap(found.sentence, 52)), fontsize=17, fontweight="bold")
     figure.supxlabel("\n".join(line for text in found.details for line in textwrap.wrap(text, 125)), fontsize=8)
+    return figure
+
+
+@plot
+def leakage_plot(curves: dict[str, "Evidence"]) -> Any:
+    """The leakage of several states of one model, on the same clips and levels -> IMAGE. curves: {name: calibration.Evidence}."""
+    first = next(iter(curves.values()))
+    figure = figure_of(7, 4, "Leakage before and after.")
+    axes, view = figure.add_subplot(), verdict.judge(first)
+    ratios = [levels.signal_to_noise(first.process, s, first.variance) for s in first.levels]
+    for (name, evidence), colour in zip(curves.items(), ("tab:grey", "tab:red", "tab:blue")):
+        curve = evidence.curve(view)
+        percent = lambda values: 100 * values.clamp(-10, 10).numpy()
+        axes.plot(ratios, percent(curve.leakage), "o-", color=colour, label=name)
+        axes.fill_between(ratios, percent(curve.low), percent(curve.high), color=colour, alpha=0.12, linewidth=0)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ratios, [f"{s:.3g}\n{r:.2g}" for s, r in zip(first.levels, ratios)], fontsize=8)
+    axes.set_xlabel("noise level: sigma, signal to noise", fontsize=9)
+    axes.set_ylim(-55, 105)
+    axes.set_ylabel("motion missing, %")
+    axes.set_title(f"Motion missing from the prediction, {first.clips} clips: lower is freer", fontsize=9)
+    axes.legend(fontsize=8)
     return figure
 
 

@@ -163,7 +163,7 @@ class LeakageProbe(io.ComfyNode):
         if positive is None:
             raise ValueError("one clip needs its conditioning: connect positive, made from the clip's first frame")
         check_picture(model, positive, samples)
-        chosen = calibrate.levels_of(sampling, levels, from_fraction, to_fraction)
+        chosen = sampling.levels(levels, from_fraction, to_fraction)
         bar = comfy.utils.ProgressBar(len(chosen) * draws)
 
         def tick():
@@ -197,7 +197,7 @@ class LeakageProbe(io.ComfyNode):
     ) -> io.NodeOutput:
         """Clips of a prepared set, each with its own conditions."""
         sampling = Sampling.of(model)
-        chosen = calibrate.levels_of(sampling, count, from_fraction, to_fraction)
+        chosen = sampling.levels(count, from_fraction, to_fraction)
         which = calibrate.chosen(clips, most, seed)
         bar, first = comfy.utils.ProgressBar(len(chosen) * draws * len(which)), Measured(chosen)
 

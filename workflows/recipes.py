@@ -433,6 +433,7 @@ def svd_train():
         "SaveAnimatedWEBP", title="Before and after, to watch", images=trained["samples"], filename_prefix="cil/svd_train_samples", fps=8.0, lossless=False,
         quality=85, method="default", size=(370, 200),
     )  # fmt: skip
+    g.node("PreviewImage", title="Leakage, before and after", images=trained["leakage"], size=(370, 260))
     g.column()
     sampled = _ksampler(g, trained["model"], cond, steps=20, cfg=2.5)
     _save(g, sampled["LATENT"], loader["VAE"], "svd_train")

@@ -4,7 +4,7 @@
 
 A demo's graph is run, and its thumbnail shows what it made above the graph. Of the others, whose
 models are not here, a thumbnail says that it borrows the demo's: the same node's effect on the
-simulated leak, or the dial's plot. Where the demo has nothing to lend, and of all with --draw, it
+simulated leak, the dial's plot, or what TimeNoise trainings gave in bench.timenoise. Where the demo has nothing to lend, and of all with --draw, it
 shows the graph. After a change of the recipes run workflows.make first.
 """
 
@@ -12,12 +12,14 @@ import argparse
 import functools
 import io
 import json
+from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .make import api_file, page_file
 from .recipes import TEMPLATES, WORKFLOWS
 
+FOLDER = Path(__file__).parent.parent
 SIDE, EDGE = 512, 16
 NIGHT, PAPER = (24, 26, 34), (235, 235, 235)
 OURS, THEIRS, NOTE, LINK = (236, 150, 64), (74, 82, 104), (110, 92, 60), (120, 126, 146)
@@ -76,7 +78,18 @@ def effect():
     return out
 
 
-LENT = {"svd_early_start": effect, "dynamicrafter_early_start": effect, "wan22_dial": "demo_dial"}  # a workflow whose graph is run instead
+def measured():
+    """What TimeNoise trainings of the demo gave, SIDE wide and not as high."""
+    plot = ImageOps.contain(Image.open(FOLDER / "bench" / "results" / "timenoise_sweep.png").convert("RGB"), (SIDE, 270), Image.LANCZOS)
+    return ImageOps.pad(plot, (SIDE, plot.height), color="white")
+
+
+LENT = {
+    "svd_early_start": effect,
+    "dynamicrafter_early_start": effect,
+    "wan22_dial": "demo_dial",
+    "svd_train": measured,
+}  # a workflow whose graph is run instead
 
 
 def lent(host, name):

@@ -12,7 +12,7 @@ import comfy.model_sampling
 import comfy.samplers
 import torch
 
-from ...cil import forward, schedules
+from ...cil import forward, levels, schedules
 from ..lvdm.sampling import RescaledDiscrete
 from .models import sampleable
 from .schedule import TRAILING
@@ -71,6 +71,11 @@ class Sampling:
         The host's `noise_scaling` does not fit such a model, so its ordinary samplers cannot sample it.
         """
         return isinstance(self.host, getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ()))
+
+    def levels(self, count: int, low: float, high: float) -> list[tuple[float, float]]:
+        """Levels from fraction `high` down to `low` -> [(fraction, sigma)], see cil/levels.evenly."""
+        least = max(self.fraction(self.sigma_min), 1e-6)
+        return levels.evenly(self.process, lambda fraction: self.sigma(max(fraction, least)), count, low, high)
 
     def _rescale(self, sigma):
         """The dynamic rescale's s at a sigma, a number or a tensor."""

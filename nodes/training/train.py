@@ -124,7 +124,7 @@ def tune(
     """The training -> TrainResult. model: a MODEL; clips: a ClipSet; state: where it is kept while under way.
 
     progress(training) after each update; whatever it raises ends the training, state saved. optimiser: see training.Training;
-    watch: samples a clip now and then, on its first process.
+    watch: samples a clip now and then and measures the leakage, on its first process.
     """
     check(model, clips, config)
     team = processes.team(config.shard)
@@ -146,7 +146,7 @@ def tune(
             goal = trainable.objective(patcher, config.P_mean, config.P_std, config.tail, adapter_of(patcher).noised(config.tokens), config.sigmas)
             denoise = trainable.Denoiser(patcher, clips.settings["fps"], config.bucket or None)
             if watch:
-                watch.begin(patcher, denoise, clips[0], recipe.seed, device, run.step)
+                watch.begin(patcher, denoise, clips, recipe.seed, device, run.step, config.sigmas)
             make = lambda step, part: training.batch_of(recipe, goal, clips, step, part, team.rank, team.world)
             with training.prefetched(make, recipe) as batch:
                 run.run(lambda step, part: training.denoising_loss(denoise, goal, batch(step, part), device), state, every, progress)

@@ -27,8 +27,10 @@ from cil_pack.cil.files import Claimed
 from cil_pack.cil.timenoise import TimeNoise
 from cil_pack.cil.training import Clip, Recipe
 from cil_pack.demo import latents, model, scenes
+from cil_pack.nodes import calibrate
+from cil_pack.nodes.host.sampling import Sampling
 from cil_pack.nodes.training import model as trainable
-from cil_pack.nodes.training import modes, prepare, train
+from cil_pack.nodes.training import modes, prepare, train, watch
 from cil_pack.nodes.training import nodes as training_nodes
 
 FRAMES, SIDE = 3, 4
@@ -393,6 +395,33 @@ def test_a_watched_training_shows_its_clips_and_is_the_same_training(svd, clips,
     before, later = samples[:, :90, :160], samples[:, :90, 160:320]
     assert before.std() > 0.01 and not torch.equal(before, later)
     assert torch.equal(trained(svd, clips, sample_every=3, steps=1)[3][:, :90, :160], before)
+
+
+@torch.inference_mode()
+def leakage_by_the_probe(model, clips):
+    sampling = Sampling.of(model)
+    sigmas = [sigma for _, sigma in sampling.levels(watch.LEVELS, 0.0, 1.0)]
+    return calibrate.calibrate(model, clips, range(len(clips)), sigmas, 1, QUICK["seed"], QUICK["motion_bucket_id"], lambda *a: None)
+
+
+def test_the_leakage_before_and_after_a_training_is_the_probes(svd, clips, folders, monkeypatch):
+    """Measured through the trainer, and again through the host's sampling on the model that goes in and on the one that comes out."""
+    curves = {}
+    monkeypatch.setattr(watch.plots, "leakage_plot", lambda made: curves.update(made) or torch.zeros(1, 2, 2, 3))
+    plain, (with_lora, lora, *_) = trained(svd, clips), trained(svd, clips, probe_clips=100)
+    assert same(plain[1], lora) and list(curves) == ["before", "after step 3"]
+    for measured, of in zip(curves.values(), (svd, with_lora)):
+        found = leakage_by_the_probe(of, clips)
+        assert measured.levels == found.levels and measured.clips == len(clips)
+        for view in found.products:
+            assert torch.allclose(measured.view(view), found.view(view), rtol=1e-3, atol=1e-6 * float(found.view(view).abs().max()))
+    before, after = (c.view("whole") for c in curves.values())
+    assert not torch.allclose(before, after, rtol=1e-2)
+
+
+def test_the_leakage_is_drawn_or_said_to_be_none(svd, clips, folders):
+    assert trained(svd, clips)[4].shape[1] < 100  # words alone
+    assert trained(svd, clips, probe_clips=2, steps=1)[4].shape[1] > 300
 
 
 def test_resume_off_begins_anew(svd, clips, folders, said, monkeypatch):
