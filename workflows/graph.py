@@ -4,6 +4,7 @@ The page's form needs what only the host knows (the order of a node's widgets, t
 its slots); `info` below is the host's /object_info.
 """
 
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -12,6 +13,19 @@ CORE = {"cnr_id": "comfy-core", "ver": "0.3.75"}
 INPUT, OUTPUT = -10, -20  # the ends of a blueprint, as the page numbers them
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 GAP = 60
+NOTE, OWN = {"color": "#432", "bgcolor": "#653"}, {"color": "#323", "bgcolor": "#535"}  # the page's yellow and purple
+FRAME, HEAD, LETTERS = 20, 90, 24  # of a group: pixels around its nodes, above them (their own titles too), and its title's height
+# what a step is called, by the first of these kinds of nodes that a column has; columns of one step beside each other share a frame
+STEPS = {
+    "CILTimeNoiseTrain": "Training",
+    "CILPrepareClips|CILDemoClips|CILEstimateMoments|CILSaveMoments": "Clips",
+    "LeakageProbe|CILStartSweep|CILMotionScore|CILCompareClips|CILDemoCompare": "Measure and compare",
+    "CIL|TimeNoise|Truncated|AnalyticInit": "More motion",
+    "KSampler|SamplerCustom": "Sampling",
+    "Decode": "Frames",
+    "Save|CreateVideo|Preview": "Result",
+    "": "What is asked",
+}
 
 
 class Node:
@@ -41,7 +55,7 @@ class Graph:
 
     def __init__(self, name, title):
         self.name, self.title = name, title
-        self.columns, self.nodes, self.notes = [[]], [], []
+        self.columns, self.nodes = [[]], []
 
     def column(self):
         """Begin the next column."""
@@ -54,8 +68,11 @@ class Graph:
         return node
 
     def note(self, text, size=(380, 200)):
-        self.notes.append((len(self.columns) - 1, text, size))
         self.columns[-1].append((text, size))
+
+    def below(self, text, size=(370, 260)):
+        """A note below the first column, where it moves nothing."""
+        self.columns[0].append((text, size))
 
     # ---- the /prompt form ----
 
@@ -93,9 +110,9 @@ class Graph:
                     links.append([link, v[0].number, index, node.number, name, kind if isinstance(kind, str) else "COMBO"])
                     incoming[node.number, name] = link
                     outgoing.setdefault((v[0].number, index), []).append(link)
-        x, number = 0, len(self.nodes)
+        x, number, groups = 0, len(self.nodes), []
         for column in self.columns:
-            y, width = 0, 0
+            y, width, first = 0, 0, len(placed)
             for item in column:
                 if isinstance(item, Node):
                     made = self._page_node(info, item, incoming, outgoing)
@@ -112,14 +129,17 @@ class Graph:
                         "outputs": [],
                         "properties": {},
                         "widgets_values": [text],
-                        "color": "#432",
-                        "bgcolor": "#653",
+                        **NOTE,
                     }
                 made |= {"pos": [x, y], "order": order}
                 order += 1
                 placed.append(made)
                 y += made["size"][1] + GAP
                 width = max(width, made["size"][0])
+            step = "Model and picture" if column is self.columns[0] else _step([made["type"] for made in placed[first:]])
+            if not groups or groups[-1][0] != step:
+                groups.append([step, x, 0, 0])
+            groups[-1][2:] = [x + width, max(groups[-1][3], y - GAP)]
             x += width + GAP
         slots = {n["id"]: [i["name"] for i in n["inputs"]] for n in placed}
         for link in links:
@@ -131,9 +151,9 @@ class Graph:
             "last_link_id": len(links),
             "nodes": sorted(placed, key=lambda n: n["id"]),
             "links": links,
-            "groups": [],
+            "groups": [_frame(i, *group) for i, group in enumerate(groups, 1)],
             "config": {},
-            "extra": {"ds": {"scale": 0.8, "offset": [60, 80]}},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 220]}},
             "version": 0.4,
         }
 
@@ -210,7 +230,18 @@ class Graph:
             "id": node.number, "type": node.kind, "size": list(node.size or (320, height)), "flags": {}, "mode": 0,
             "inputs": inputs, "outputs": outputs, "properties": properties, "widgets_values": values,
         }  # fmt: skip
-        return made | ({"title": node.title} if node.title else {})
+        return made | ({"title": node.title} if node.title else {}) | (OWN if ours else {})
+
+
+def _step(kinds):
+    """What the nodes of a column do."""
+    return next(step for known, step in STEPS.items() if any(re.search(known, kind) for kind in kinds))
+
+
+def _frame(number, step, left, right, bottom):
+    """The page's group around the columns of a step."""
+    bounding = [left - FRAME, -HEAD, right - left + 2 * FRAME, bottom + HEAD + FRAME]
+    return {"id": number, "title": f"{number} {step}", "bounding": bounding, "color": "#3f789e", "font_size": LETTERS, "flags": {}}
 
 
 def _specification(info, kind):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from .blueprints import BLUEPRINTS, CATEGORY
+from .chinese import NOTES
 from .recipes import TEMPLATES, WORKFLOWS
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,7 @@ def files(info):
     out = {}
     for recipe in WORKFLOWS:
         graph = recipe()
+        graph.below(NOTES[graph.name])
         out[page_file(graph.name)], out[api_file(graph.name)] = graph.page(info), graph.api(info)
     for recipe in BLUEPRINTS:
         graph, output, words = recipe()
