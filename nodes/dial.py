@@ -110,7 +110,8 @@ def remarks(search: Search, curves: list[Curve], steps: int, seconds: float) -> 
     run, wish, about = search.run, search.wish, search.book.about
     same = sum(c.model == about["model"] and c.lever == about["lever"] for c in curves)
     return [
-        f"{search.made} previews of {run.steps} steps, {len(search.kept)} settings known, {seconds:.0f} s" + ("" if search.made else ": all was measured before"),
+        f"{search.made} previews of {run.steps} steps, {len(search.kept)} settings known, {seconds:.0f} s",
+        "" if search.made else "all was measured before",
         "the sampler goes on with it; stop again to stop that too" if search.stopped else "",
         f"first guess from {same} measurements on this model" if same else "no measurement on this model in the file" if curves else "",
         f"Preview and full run differ: {steps} steps are sampled, {run.steps} were looked at" if run.steps != steps else "",

@@ -8,7 +8,7 @@ import importlib
 import logging
 
 NEEDS = {
-    "no node of this pack": [
+    "all nodes of this pack": [
         "comfy_api.latest.ComfyExtension", "comfy_api.latest.io", "comfy_api.latest.ui", "comfy_execution.graph.ExecutionBlocker",
         "comfy.model_management.throw_exception_if_processing_interrupted", "comfy.model_management.processing_interrupted",
         "comfy.model_management.InterruptProcessingException",

@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
+import { translated } from "./chinese.js";
 
 const FOLDER = decodeURIComponent(import.meta.url.split("/").at(-2));
 const NAME = "note";
@@ -53,9 +54,9 @@ function show(node, text) {
     if (!node.isOfMotionPack || typeof text !== "string" || !text) return;
     text = text.slice(0, LONGEST);
     changed ||= node.properties[PROPERTY] !== text;
-    node.properties[PROPERTY] = text;
+    node.properties[PROPERTY] = text; // in English: a graph goes to others
     const widget = widgetOf(node);
-    widget.value = text;
+    widget.value = translated(text);
     const [width, tall] = node.computeSize();
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], tall)]);
     node.setDirtyCanvas?.(true, true);

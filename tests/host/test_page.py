@@ -6,11 +6,13 @@ one is tried as well.
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from urllib.parse import quote
 
+import chinese
 import pytest
 from PIL import Image
 
@@ -251,6 +253,29 @@ def in_chinese(browser, host, screenshot):
 def test_the_help_in_chinese(browser, host, artifacts):
     """This page loses the names of every pack's nodes in a language that it loads late (mended in 1.35), not their help."""
     in_chinese(browser, host, artifacts / "chinese.png")
+
+
+def test_what_is_said_is_said_in_chinese(browser, host, artifacts):
+    """An error beside the host's own dialog, which is English; and the page's script agrees with its double in tests/chinese.py on every sentence."""
+    host.request("/settings/Comfy.Locale", "zh")
+    try:
+        tab = page_of.opened(browser, host.url)
+        open_workflow(tab, WORKFLOWS["demo"])
+        tab.evaluate("""() => { const [early] = window.app.graph._nodes.filter(n => n.type === "CILEarlyStart");
+            for (const w of early.widgets) if (w.name === "start_as") w.value = "sigma"; else if (w.name === "start") w.value = 1; }""")
+        tab.get_by_test_id("queue-button").click()
+        toast = tab.locator(".p-toast-message", has_text="普通起点")
+        toast.first.wait_for(timeout=300_000)
+        tab.screenshot(path=artifacts / "chinese_error.png")
+        sentences = chinese.learnt(chinese.known())
+        filled = [re.sub(r"\{(\d+)\}", lambda hole: str(10 + int(hole[1])), english) for english in chinese.known()]
+        filled += [f"{a}; {b}" for a, b in zip(filled, filled[1:])] + [f"{a}\n{b}." for a, b in zip(filled, filled[2:])]
+        source = next(path for path in host.get("/extensions") if path.endswith("/chinese.js"))
+        said = tab.evaluate("async ([url, texts]) => { const { translated } = await import(url); return texts.map(t => translated(t)); }", [source, filled])
+        tab.close()
+    finally:
+        host.request("/settings/Comfy.Locale", "en")
+    assert said == [chinese.translated(text, sentences) for text in filled]
 
 
 def notes(page, kind):

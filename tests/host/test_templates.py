@@ -7,6 +7,7 @@ other node is the template's own. Only sizes and step counts are made smaller.
 import importlib.util
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -401,7 +402,7 @@ def dragged(tiny_host, listed, artifacts):
         page.keyboard.press("n")
         for name, model in BLUEPRINTS.items():
             page.evaluate("() => window.app.graph.clear()")
-            page.get_by_placeholder("Search Nodes...").first.fill(name)
+            page.get_by_placeholder(re.compile(r"^Search( Nodes)?\.{3}$")).locator("visible=true").first.fill(name)
             page.get_by_text(name, exact=True).first.drag_to(page.locator("#graph-canvas"), target_position={"x": 1400, "y": 400})
             page.wait_for_function("() => window.app.graph._nodes.length === 1")
             page.screenshot(path=artifacts / f"blueprint-{model.replace(' ', '-')}.png")

@@ -2,9 +2,12 @@
 
 import sys
 
+import chinese
 import comfy.model_management
 import family_models
 import pytest
+
+from cil_pack.nodes.host import notes
 
 sys.modules["cil_pack"].register_folders()  # as the host's start does; schemas list what is in them
 
@@ -36,3 +39,21 @@ def nothing_stays_loaded():
     yield
     comfy.model_management.unload_all_models()
     comfy.model_management.current_loaded_models.clear()
+
+
+@pytest.fixture(scope="session")
+def sentences():
+    return chinese.learnt(chinese.known())
+
+
+@pytest.fixture(autouse=True)
+def said_in_chinese_too(monkeypatch, sentences):
+    """Every note that a node says in a test is one that nodes/web/zh.json knows."""
+    said, loggable = [], notes.loggable
+    monkeypatch.setattr(notes, "loggable", lambda text: said.append(text) or loggable(text))
+    yield
+    left = []
+    for text in said:
+        chinese.translated(text, sentences, left=left)
+    english = [piece for piece in left if chinese.ENGLISH.search(piece)]
+    assert not english, f"add to nodes/web/zh.json: {english}"

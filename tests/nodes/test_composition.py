@@ -68,4 +68,3 @@ def test_context_windows_where_the_host_cuts_what_lies_beside_x(models, name, di
         pytest.skip(f"this host's context windows fail on {name} without us too")
     result, seen = sample(window(windows.ContextWindowsManualNode, ours(model, positive, negative), 3, dim=dim), positive, negative, latent, steps=2)
     assert torch.isfinite(result).all() and seen.of("x", 0).shape[dim] == 3
-
