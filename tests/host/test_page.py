@@ -5,6 +5,7 @@ one is tried as well.
 """
 
 import io
+import itertools
 import json
 import re
 import shutil
@@ -269,7 +270,7 @@ def test_what_is_said_is_said_in_chinese(browser, host, artifacts):
         tab.screenshot(path=artifacts / "chinese_error.png")
         sentences = chinese.learnt(chinese.known())
         filled = [re.sub(r"\{(\d+)\}", lambda hole: str(10 + int(hole[1])), english) for english in chinese.known()]
-        filled += [f"{a}; {b}" for a, b in zip(filled, filled[1:])] + [f"{a}\n{b}." for a, b in zip(filled, filled[2:])]
+        filled += [f"{a}; {b}" for a, b in itertools.pairwise(filled)] + [f"{a}\n{b}." for a, b in zip(filled, filled[2:])]
         source = next(path for path in host.get("/extensions") if path.endswith("/chinese.js"))
         said = tab.evaluate("async ([url, texts]) => { const { translated } = await import(url); return texts.map(t => translated(t)); }", [source, filled])
         tab.close()
