@@ -7,7 +7,9 @@
     python run.py lint              style, format and types
     python run.py do MODULE [ARGS]  one of the pack's own commands, e.g. do demo.train healthy
 
-Each makes an environment in .run/ once: a virtual environment, a ComfyUI and its page.
+Each makes an environment in .run/ once: a virtual environment, a ComfyUI and its page, 2.3 GB on the disk.
+It downloads about 550 MB (several GB where the package index gives PyTorch with CUDA); test, lint and do 90 MB
+besides, test another 20 MB: a newer page. The demo and its models are in the repository.
 Options, before the command:
     --comfyui PATH   use this ComfyUI checkout instead of a fetched one
     --python EXE     use this interpreter, which already runs ComfyUI, and install nothing
@@ -146,14 +148,14 @@ def environment(comfyui, python, tools):
         call(sys.executable, "-m", "venv", WORK / "venv")
     host = Path(comfyui).resolve() if comfyui else fetch_host()
     if not installed("host", [TORCH, EXTRA, requirements(host)]):
-        say("installing PyTorch and what ComfyUI needs (some hundred megabytes, once; see .run/pip.log) ...")
+        say("installing PyTorch and what ComfyUI needs (about 550 MB, or several GB with CUDA; once; see .run/pip.log) ...")
         pip("install", TORCH[0])
         pip("install", "--no-deps", *TORCH[1:])
         pip("install", *pinned(), *requirements(host), *EXTRA)
         mend_torch_extras(venv_python())
         mark_installed("host", [TORCH, EXTRA, requirements(host)])
     if tools and not installed("tools", TOOLS):
-        say("installing what the tests and commands need besides (once) ...")
+        say("installing what the tests and commands need besides (about 90 MB, once) ...")
         pip("install", *pinned(), *TOOLS)
         mark_installed("tools", TOOLS)
     return venv_python(), host
