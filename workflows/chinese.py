@@ -1,4 +1,4 @@
-"""The notes of the workflows in Chinese: each stands below the first column of its graph, beside the English one."""
+"""The notes of the workflows in Chinese: each stands beside the English one."""
 
 NOTES = {
     "demo": (

@@ -15,6 +15,7 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 GAP = 60
 NOTE, OWN = {"color": "#432", "bgcolor": "#653"}, {"color": "#323", "bgcolor": "#535"}  # the page's yellow and purple
 FRAME, HEAD, LETTERS = 20, 90, 24  # of a group: pixels around its nodes, above them (their own titles too), and its title's height
+RESULT = "Result"
 # what a step is called, by the first of these kinds of nodes that a column has; columns of one step beside each other share a frame
 STEPS = {
     "CILTimeNoiseTrain": "Training",
@@ -23,7 +24,7 @@ STEPS = {
     "CIL|TimeNoise|Truncated|AnalyticInit": "More motion",
     "KSampler|SamplerCustom": "Sampling",
     "Decode": "Frames",
-    "Save|CreateVideo|Preview": "Result",
+    "Save|CreateVideo|Preview": RESULT,
     "": "What is asked",
 }
 
@@ -70,8 +71,8 @@ class Graph:
     def note(self, text, size=(380, 200)):
         self.columns[-1].append((text, size))
 
-    def below(self, text, size=(370, 260)):
-        """A note below the first column, where it moves nothing."""
+    def also(self, text, size=(370, 260)):
+        """One more note, beside the first."""
         self.columns[0].append((text, size))
 
     # ---- the /prompt form ----
@@ -94,7 +95,7 @@ class Graph:
     # ---- the page's form ----
 
     def page(self, info):
-        links, placed, order, given = [], [], 0, {}
+        links, given = [], {}
         incoming = {}  # (node number, input name) -> link id
         outgoing = {}  # (node number, output index) -> link ids
         for node in self.nodes:
@@ -110,52 +111,47 @@ class Graph:
                     links.append([link, v[0].number, index, node.number, name, kind if isinstance(kind, str) else "COMBO"])
                     incoming[node.number, name] = link
                     outgoing.setdefault((v[0].number, index), []).append(link)
-        x, number, groups = 0, len(self.nodes), []
-        for column in self.columns:
-            y, width, first = 0, 0, len(placed)
-            for item in column:
-                if isinstance(item, Node):
-                    made = self._page_node(info, item, incoming, outgoing)
-                else:
-                    number += 1
-                    text, size = item
-                    made = {
-                        "id": number,
-                        "type": "MarkdownNote",
-                        "size": list(size),
-                        "flags": {},
-                        "mode": 0,
-                        "inputs": [],
-                        "outputs": [],
-                        "properties": {},
-                        "widgets_values": [text],
-                        **NOTE,
-                    }
-                made |= {"pos": [x, y], "order": order}
-                order += 1
-                placed.append(made)
-                y += made["size"][1] + GAP
-                width = max(width, made["size"][0])
-            step = "Model and picture" if column is self.columns[0] else _step([made["type"] for made in placed[first:]])
-            if not groups or groups[-1][0] != step:
-                groups.append([step, x, 0, 0])
-            groups[-1][2:] = [x + width, max(groups[-1][3], y - GAP)]
-            x += width + GAP
+        placed, groups = self._placed(lambda node: self._page_node(info, node, incoming, outgoing))
         slots = {n["id"]: [i["name"] for i in n["inputs"]] for n in placed}
         for link in links:
             link[4] = slots[link[3]].index(link[4])
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"i2v-motion/{self.name}")),
             "revision": 0,
-            "last_node_id": number,
+            "last_node_id": len(placed),
             "last_link_id": len(links),
             "nodes": sorted(placed, key=lambda n: n["id"]),
             "links": links,
-            "groups": [_frame(i, *group) for i, group in enumerate(groups, 1)],
+            "groups": groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.8, "offset": [60, 220]}},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 140]}},
             "version": 0.4,
         }
+
+    def _placed(self, made):
+        """The page's nodes and groups, with their places: above the notes and beside them the result, below them the other columns. made: a Node -> the page's."""
+        notes = [item for item in self.columns[0] if not isinstance(item, Node)]
+        columns = [[made(item) for item in column if isinstance(item, Node)] for column in self.columns]
+        above = [_note(len(self.nodes) + i, *note) for i, note in enumerate(notes, 1)]
+        steps = ["Model and picture", *(_step([n["type"] for n in column]) for column in columns[1:])]
+        result = columns.pop() if notes and steps[-1] == RESULT else []
+        x = 0
+        for node in above:
+            node["pos"] = [x, 0]
+            x += node["size"][0] + GAP
+        groups, (x, top) = [], _stacked(result, x + FRAME, HEAD)
+        last = [RESULT, result[0]["pos"][0], x, HEAD, top] if result else None
+        top = max([top, *(n["size"][1] + GAP for n in above)]) + HEAD if above else 0
+        x = 0
+        for step, column in zip(steps, columns):
+            if column:
+                left, (x, bottom) = x, _stacked(column, x, top)
+                if not groups or groups[-1][0] != step:
+                    groups.append([step, left, x, top, bottom])
+                groups[-1][2], groups[-1][4] = x, max(groups[-1][4], bottom)
+                x += GAP
+        placed = [*above[:1], *(n for column in columns for n in column), *result, *above[1:]]
+        return [n | {"order": order} for order, n in enumerate(placed)], [_frame(i, *group) for i, group in enumerate([*groups, *([last] if last else [])], 1)]
 
     # ---- a blueprint: all of it as one node ----
 
@@ -238,9 +234,26 @@ def _step(kinds):
     return next(step for known, step in STEPS.items() if any(re.search(known, kind) for kind in kinds))
 
 
-def _frame(number, step, left, right, bottom):
+def _stacked(nodes, x, y):
+    """Put nodes below each other -> the right end of the widest, and where one more would stand below them."""
+    width = 0
+    for node in nodes:
+        node["pos"] = [x, y]
+        y += node["size"][1] + GAP
+        width = max(width, node["size"][0])
+    return x + width, y
+
+
+def _note(number, text, size):
+    return {
+        "id": number, "type": "MarkdownNote", "size": list(size), "flags": {}, "mode": 0, "inputs": [], "outputs": [], "properties": {},
+        "widgets_values": [text], **NOTE,
+    }  # fmt: skip
+
+
+def _frame(number, step, left, right, top, bottom):
     """The page's group around the columns of a step."""
-    bounding = [left - FRAME, -HEAD, right - left + 2 * FRAME, bottom + HEAD + FRAME]
+    bounding = [left - FRAME, top - HEAD, right - left + 2 * FRAME, bottom - GAP - top + HEAD + FRAME]
     return {"id": number, "title": f"{number} {step}", "bounding": bounding, "color": "#3f789e", "font_size": LETTERS, "flags": {}}
 
 

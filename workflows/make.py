@@ -31,7 +31,7 @@ def files(info):
     out = {}
     for recipe in WORKFLOWS:
         graph = recipe()
-        graph.below(NOTES[graph.name])
+        graph.also(NOTES[graph.name])
         out[page_file(graph.name)], out[api_file(graph.name)] = graph.page(info), graph.api(info)
     for recipe in BLUEPRINTS:
         graph, output, words = recipe()

@@ -47,13 +47,15 @@ def graph_picture(page, width, height):
 
 
 def results(host, name):
-    """What a workflow shows in a running host: its saved pictures, one above the other, SIDE wide."""
+    """What a workflow shows in a running host: the probe's plot, then its saved pictures, one above the other, SIDE wide."""
     import cil_run as run
 
-    entry = host.run(json.loads(api_file(name).read_text(encoding="utf-8")))
+    graph = json.loads(api_file(name).read_text(encoding="utf-8"))
+    entry = host.run(graph)
     if run.error_of(entry):
         raise SystemExit(f"{name}: {run.error_of(entry)}")
-    files = [file for output in entry["outputs"].values() for file in output.get("images", []) if file["type"] == "output"]
+    shown = [(graph[id]["class_type"] != "LeakageProbe", file) for id, output in entry["outputs"].items() for file in output.get("images", [])]
+    files = [file for other, file in sorted(shown, key=lambda pair: pair[0]) if file["type"] == "output" or not other]
     pictures = [Image.open(io.BytesIO(host.fetch(file))) for file in files if file["filename"].endswith(".png")]
     pictures = [p.resize((SIDE, round(p.height * SIDE / p.width)), Image.LANCZOS) for p in pictures]
     out = Image.new("RGB", (SIDE, sum(p.height for p in pictures)), NIGHT)
