@@ -122,8 +122,8 @@ def settings_of(
         notes.append(f"{name}, {published.source}")
     if strength == NEUTRAL[filter]:
         return None, ["the strength is neutral"]
-    span = f"from {start_at:g}" + ("" if schedule == "exponential" else f" to {end_at:g}")
-    notes.append(f"{filter} {strength:g}, {schedule}, {span} of the {'steps' if interval_in == STEPS else 'model time'}")
+    span = f"{start_at:g}" if schedule == "exponential" else f"{start_at:g} to {end_at:g}"
+    notes.append(f"{filter} {strength:g}, {schedule}, from {span} of the {'steps' if interval_in == STEPS else 'model time'}")
     if schedule == "exponential" and end_at < 1:
         notes.append(f"end_at does nothing: exponential ends where it falls below {alg.LEAST_WEIGHT:g}")
     return (filter, strength, interval_in, start_at, end_at, schedule, decay), notes

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from .blueprints import BLUEPRINTS, CATEGORY
-from .chinese import NOTES
 from .recipes import TEMPLATES, WORKFLOWS
 
 ROOT = Path(__file__).parents[1]
+NOTES = ROOT / "workflows" / "zh.json"  # the notes of the graphs in Chinese: each stands beside the English one
 MADE_ON = "0.3.75"  # what the graphs say of the host's own nodes is this ComfyUI's; every later page opens them
 
 
@@ -28,10 +28,10 @@ def blueprint_file(title):
 
 def files(info):
     """All that is made of the recipes: {file: text}. info: the host's /object_info."""
-    out = {}
+    out, notes = {}, json.loads(NOTES.read_text(encoding="utf-8"))
     for recipe in WORKFLOWS:
         graph = recipe()
-        graph.also(NOTES[graph.name])
+        graph.also(notes[graph.name])
         out[page_file(graph.name)], out[api_file(graph.name)] = graph.page(info), graph.api(info)
     for recipe in BLUEPRINTS:
         graph, output, words = recipe()

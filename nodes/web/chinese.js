@@ -59,18 +59,23 @@ export function translated(text, depth = 0) {
     return whole === open ? text : whole + "。";
 }
 
+// Pages differ in when they know their language: asked again until they do.
+async function prepare() {
+    if (sentences.length || !isChinese()) return;
+    try {
+        learn(await (await fetch(new URL("./zh.json", import.meta.url))).json());
+    } catch {} // then it is said in English
+}
+
 app.registerExtension({
     name: "cil.chinese",
-    async init() {
-        if (!isChinese()) return;
-        try {
-            learn(await (await fetch(new URL("./zh.json", import.meta.url))).json());
-        } catch {} // then it is said in English
-    },
-    setup() {
-        api.addEventListener("execution_error", ({ detail }) => {
+    init: prepare,
+    async setup() {
+        await prepare();
+        api.addEventListener("execution_error", async ({ detail }) => {
             const kind = LiteGraph.registered_node_types[detail?.node_type];
-            if (!sentences.length || !kind?.prototype?.isOfMotionPack) return;
+            if (!kind?.prototype?.isOfMotionPack) return;
+            await prepare();
             const message = String(detail.exception_message ?? "").trim();
             const told = translated(message);
             if (told !== message) app.extensionManager?.toast?.add({ severity: "error", summary: kind.title, detail: told, life: 60000 });
