@@ -135,13 +135,11 @@ class Graph:
         above = [_note(len(self.nodes) + i, *note) for i, note in enumerate(notes, 1)]
         steps = ["Model and picture", *(_step([n["type"] for n in column]) for column in columns[1:])]
         result = columns.pop() if notes and steps[-1] == RESULT else []
-        x = 0
-        for node in above:
-            node["pos"] = [x, 0]
-            x += node["size"][0] + GAP
-        groups, (x, top) = [], _stacked(result, x + FRAME, HEAD)
-        last = [RESULT, result[0]["pos"][0], x, HEAD, top] if result else None
-        top = max([top, *(n["size"][1] + GAP for n in above)]) + HEAD if above else 0
+        right = _in_a_row(above, 0, 0)
+        groups, x = [], _in_a_row(result, right + FRAME, HEAD)
+        high = lambda nodes: max((n["pos"][1] + n["size"][1] + GAP for n in nodes), default=0)
+        last = [RESULT, right + FRAME, x - GAP, HEAD, high(result)] if result else None
+        top = high(above + result) + HEAD if above else 0
         x = 0
         for step, column in zip(steps, columns):
             if column:
@@ -242,6 +240,14 @@ def _stacked(nodes, x, y):
         y += node["size"][1] + GAP
         width = max(width, node["size"][0])
     return x + width, y
+
+
+def _in_a_row(nodes, x, y):
+    """Put nodes beside each other -> where one more would stand."""
+    for node in nodes:
+        node["pos"] = [x, y]
+        x += node["size"][0] + GAP
+    return x
 
 
 def _note(number, text, size):

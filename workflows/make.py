@@ -7,7 +7,7 @@ from .blueprints import BLUEPRINTS, CATEGORY
 from .recipes import TEMPLATES, WORKFLOWS
 
 ROOT = Path(__file__).parents[1]
-NOTES = ROOT / "workflows" / "zh.json"  # the notes of the graphs in Chinese: each stands beside the English one
+NOTES = ROOT / "locales" / "zh" / "workflows.json"  # the notes of the graphs in Chinese: each stands beside the English one
 MADE_ON = "0.3.75"  # what the graphs say of the host's own nodes is this ComfyUI's; every later page opens them
 
 
