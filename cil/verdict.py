@@ -12,7 +12,9 @@ from .levels import sigma_at, signal_to_noise
 LEAST = 0.05  # a leakage that is worth a cure
 FEWEST = 4  # clips below which nothing is judged
 HIDDEN = 0.5  # a leakage that must not go unseen: else nothing is said
-DEAREST = 0.01  # nats a value that an early start may cost; of latents with variance 1 at sigma 7
+# nats a value that an early start may cost, `start_cost`: where a leak ends and nothing is gained above it, and where it ends nowhere
+DEAREST = 0.12  # of latents with variance 1 at sigma 2
+CAREFUL = 0.01  # at sigma 7
 
 
 def leaking(curve: Curve) -> list[bool]:
@@ -63,7 +65,7 @@ def verdict(evidence: Evidence, name: str | None = None) -> Verdict:
         return Verdict(clips >= FEWEST and hidden < HIDDEN, None, None, 0.0, hidden)
     typical = statistics.median(l for l, p in zip(curve.leakage.tolist(), proved) if p)
     edge = edge_of(curve, proved, typical / 2, evidence)
-    return Verdict(True, edge, max(edge, least_start(evidence)), typical, hidden)
+    return Verdict(True, edge, max(edge, least_start(evidence, DEAREST if edge else CAREFUL)), typical, hidden)
 
 
 def edge_of(curve: Curve, proved: Sequence[bool], half: float, evidence: Evidence) -> float:
@@ -87,7 +89,7 @@ def start_cost(process: ForwardProcess, sigma: float, variance: float) -> float:
     return 0.5 * math.log1p(signal_to_noise(process, sigma, variance) ** 2)
 
 
-def least_start(evidence: Evidence) -> float:
-    """The sigma among the levels at which `start_cost` reaches DEAREST."""
-    ratio = math.sqrt(math.expm1(2 * DEAREST) / evidence.variance)
+def least_start(evidence: Evidence, cost: float = DEAREST) -> float:
+    """The sigma among the levels at which `start_cost` reaches `cost`."""
+    ratio = math.sqrt(math.expm1(2 * cost) / evidence.variance)
     return sigma_at(evidence.process, ratio, evidence.levels[-1], evidence.levels[0])

@@ -168,7 +168,7 @@ def test_a_leak_is_found_with_its_edge_and_its_size(world, clips):
 def test_a_model_that_copies_everywhere_is_told_to_start_where_it_can(world, clips):
     sigma, _, report, curve, _ = probed(world.model(lambda s: 1.0), clips)
     assert report["edge_sigma"] == 0 and report["leakage"] == pytest.approx(1, abs=1e-3) and "At every level" in report["verdict"]
-    least = math.sqrt(report["variance"] / math.expm1(2 * verdict.DEAREST))
+    least = math.sqrt(report["variance"] / math.expm1(2 * verdict.CAREFUL))
     assert sigma == pytest.approx(least, rel=1e-3)
     # no more than 4 is handed on; above, half precision's rounding of the picture is more than could be read
     assert {slope for s, slope in zip(curve["sigma"], curve["slope"]) if s < 50} == {4.0} and set(curve["slope"]) <= {1.0, 4.0}
