@@ -174,7 +174,7 @@ def leak_cell(model, leak, size, edge, clips, runs):
         if v.edge is None:
             continue
         at = noise_to_signal(process, v.edge) if v.edge else 0
-        right = edge / FACTOR <= at <= edge * FACTOR and v.start == max(v.edge, verdict.least_start(e))
+        right = edge / FACTOR <= at <= edge * FACTOR and v.start == max(v.edge, verdict.least_start(e, v.edge))
         good = [a + b for a, b in zip(good, (1, size is not None and abs(v.leakage - size) < 0.05, right))]
     counts = [round(100 * n / runs) for n in good]
     return " / ".join(str(n) for n in (counts if size is not None else counts[::2]))

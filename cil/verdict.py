@@ -65,7 +65,7 @@ def verdict(evidence: Evidence, name: str | None = None) -> Verdict:
         return Verdict(clips >= FEWEST and hidden < HIDDEN, None, None, 0.0, hidden)
     typical = statistics.median(l for l, p in zip(curve.leakage.tolist(), proved) if p)
     edge = edge_of(curve, proved, typical / 2, evidence)
-    return Verdict(True, edge, max(edge, least_start(evidence, DEAREST if edge else CAREFUL)), typical, hidden)
+    return Verdict(True, edge, max(edge, least_start(evidence, edge)), typical, hidden)
 
 
 def edge_of(curve: Curve, proved: Sequence[bool], half: float, evidence: Evidence) -> float:
@@ -89,7 +89,7 @@ def start_cost(process: ForwardProcess, sigma: float, variance: float) -> float:
     return 0.5 * math.log1p(signal_to_noise(process, sigma, variance) ** 2)
 
 
-def least_start(evidence: Evidence, cost: float = DEAREST) -> float:
-    """The sigma among the levels at which `start_cost` reaches `cost`."""
-    ratio = math.sqrt(math.expm1(2 * cost) / evidence.variance)
+def least_start(evidence: Evidence, edge: float) -> float:
+    """The sigma among the levels at which `start_cost` reaches what a start may cost. edge: of the leak, 0 = it ends at no level."""
+    ratio = math.sqrt(math.expm1(2 * (DEAREST if edge else CAREFUL)) / evidence.variance)
     return sigma_at(evidence.process, ratio, evidence.levels[-1], evidence.levels[0])
