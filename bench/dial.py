@@ -17,11 +17,12 @@ from ..cil import dial
 from ..nodes import levers, previews
 from ..nodes.early_start import CILEarlyStart
 from . import sampling, sources
+from .sources import SIMULATED
 
 ASKED = (0.5, 1.0, 1.5, 2.0)  # of the data's median motion
 USUAL = 127  # the motion bucket that the model is told
 TOLERANCE = 0.1
-SIMULATED, EXACT = "simulated", "exact"
+EXACT = "exact"
 WHAT = {SIMULATED: "the simulated leak", EXACT: "an exact model, which does not leak"}
 
 

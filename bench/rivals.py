@@ -29,11 +29,11 @@ from ..demo import model
 from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
 from . import fvd, motion_gain, rivals_page, sampling, sources
 from .sampling import node
-from .sources import STEADY
+from .sources import SIMULATED, STEADY
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
-PLAIN, SIMULATED, WAN = "plain", "simulated", "wan"
+PLAIN, WAN = "plain", "wan"
 TRUE_CLIPS = 48  # of the demo's world, to which the FVD is taken
 
 

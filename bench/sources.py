@@ -7,7 +7,12 @@ latent, image, and `judged(samples, frames, k)` -> figures, of which `motion` an
 import torch
 
 from ..demo import latents, scenes
+from ..demo.landscape import graph, measure, panels, simulated
+from ..demo.landscape import scenes as landscape
+from ..nodes.demo_leak import SimulatedLeak
 from . import motion_gain, sampling
+
+SIMULATED = "simulated"  # as a table's checkpoint is called
 
 STEADY = ("consistent motion", "flicker", "likeness", "dynamic degree")
 COST = ("evaluations", "seconds")
@@ -60,8 +65,6 @@ class LeakSource:
     early = sampling.Demo.early
 
     def __init__(self, count, bucket, leak=0.7):
-        from ..demo.landscape import scenes as landscape
-
         self.count, self.fps, self.bucket, self.leak, self.loaded = count, landscape.FPS, bucket, leak, {}
 
     def __len__(self):
@@ -69,21 +72,14 @@ class LeakSource:
 
     def scene(self, k):
         if k not in self.loaded:
-            from ..nodes.demo_leak import SimulatedLeak
-
             self.loaded[k] = sampling.node(SimulatedLeak, seed=k, leak=self.leak)
         return self.loaded[k]
 
     def picture(self, k):
-        from ..demo.landscape import graph
-
         self.model, vision, self.vae, first, *_ = self.scene(k)
         return *graph.conditioned(vision, self.vae, first, self.bucket), first
 
     def judged(self, samples, frames, k):
-        from ..demo.landscape import measure, panels
-        from ..demo.landscape import scenes as landscape
-
         scene, pixels = self.scene(k)[-1], frames.movedim(-1, 1)[None].float()
         tracks = measure.track(pixels, scene)
         true = float(scene.motion[0, :2].norm()) * (landscape.FRAMES - 1)
@@ -95,16 +91,11 @@ class LeakSource:
 
     def median(self, k):
         """The median travel of the clips that picture k allows and the model knows, pixels."""
-        from ..demo.landscape import scenes as landscape
-        from ..demo.landscape import simulated
-
         clips, shares = simulated.known(self.scene(k)[-1])
         travel, order = (clips.motion[:, :2].norm(dim=1) * (landscape.FRAMES - 1)).sort()
         return float(travel[(shares[order].cumsum(0) < 0.5).sum()])
 
     def true_clip(self, k, draw):
-        from ..demo.landscape import scenes as landscape
-
         allowed, shares = landscape.candidates(self.scene(k)[-1])
         chosen = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(draw))
         return landscape.render(allowed[chosen])[0].movedim(1, -1)

@@ -12,14 +12,12 @@ import argparse
 import functools
 import io
 import json
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .make import api_file, page_file
+from .make import ROOT, api_file, page_file
 from .recipes import TEMPLATES, WORKFLOWS
 
-FOLDER = Path(__file__).parent.parent
 SIDE, EDGE = 512, 16
 NIGHT, PAPER = (24, 26, 34), (235, 235, 235)
 OURS, THEIRS, NOTE, LINK = (236, 150, 64), (74, 82, 104), (110, 92, 60), (120, 126, 146)
@@ -82,7 +80,7 @@ def effect():
 
 def measured():
     """What TimeNoise trainings of the demo gave, SIDE wide and not as high."""
-    plot = ImageOps.contain(Image.open(FOLDER / "bench" / "results" / "timenoise_sweep.png").convert("RGB"), (SIDE, 270), Image.LANCZOS)
+    plot = ImageOps.contain(Image.open(ROOT / "bench" / "results" / "timenoise_sweep.png").convert("RGB"), (SIDE, 270), Image.LANCZOS)
     return ImageOps.pad(plot, (SIDE, plot.height), color="white")
 
 
