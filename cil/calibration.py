@@ -18,6 +18,11 @@ second sees a model that predicts nothing at all, where the first would be 0 / 0
 to first order (`motions_of`), outside of which lie flicker and brightness, whose energy in
 ||D - y||^2 would hide a leak, and onto bands of temporal frequency, which name them.
 
+Where a code's first latent is of another kind than the rest (it holds one picture, they hold
+several each), a still clip is not that latent repeated, and its distance from the rest would
+pass for motion that every model knows. There all of X_0, D and x are their departures from the
+mean over the latents after the first: linear, so (1) holds, and a still clip has none, whatever its code.
+
 What it needs: clips that are a fair draw of what the model was trained on. Clips chosen for
 much motion show leakage by their choice alone. One clip proves nothing.
 """
@@ -116,6 +121,12 @@ class Evidence:
         return parts(self.view(name), signal, noise, self.dims[name])
 
 
+def departure_from_mean(clip: torch.Tensor) -> torch.Tensor:
+    """[C, T, h, w] -> [C, T - 1, h, w]: the latents after the first, less their mean over time."""
+    rest = clip[:, 1:]
+    return rest - rest.mean(1, keepdim=True)
+
+
 def measure(
     denoise: Callable[[list[torch.Tensor], float], list[torch.Tensor]],
     process: ForwardProcess,
@@ -125,17 +136,20 @@ def measure(
     seed: int,
     as_clip: Callable[[torch.Tensor], torch.Tensor] = lambda x: x,
     tick: Callable[[int, list[torch.Tensor]], None] = lambda level, predictions: None,
+    apart: bool = False,
 ) -> tuple[dict[str, torch.Tensor], dict[str, int], tuple[float, float, int]]:
     """One clip through a model at all levels, for `Evidence.add`. No prediction is kept.
 
     denoise(xs, sigma): predictions of the clean clip for a list of noisy ones. Noises come in
     antithetic pairs, +eps and -eps, whose errors largely cancel. as_clip: the model's layout
-    -> [C, T, h, w]. tick(level, the two predictions) after each pair.
+    -> [C, T, h, w]. tick(level, the two predictions) after each pair. apart: the first latent is of
+    another kind than the rest.
     """
     clip = as_clip(x0)
-    still = clip[:, :1].expand_as(clip)
+    still = clip[:, :1].expand_as(clip[:, 1:] if apart else clip)
+    departure = (lambda z, signal: departure_from_mean(z)) if apart else (lambda z, signal: z - signal * still)
     views = Views(still)
-    move = views(clip - still)
+    move = views(departure(clip, 1.0))
     sums = {name: torch.zeros(len(levels), 5, dtype=torch.float64) for name in move}
     for level, sigma in enumerate(levels):
         signal = float(process.signal(sigma))
@@ -144,7 +158,7 @@ def measure(
             noisy = [process.corrupt(x0, sign * eps, sigma) for sign in (1, -1)]
             predictions = denoise(noisy, sigma)
             for x, prediction in zip(noisy, predictions):
-                predicted, seen = views(as_clip(prediction) - still), views(as_clip(x) - signal * still)
+                predicted, seen = views(departure(as_clip(prediction), 1.0)), views(departure(as_clip(x), signal))
                 for name, total in sums.items():
                     total[level] += inner_products(move[name], predicted[name], seen[name]) / (2 * pairs)
             tick(level, predictions)

@@ -40,7 +40,7 @@ def command(patience: timedelta = PATIENCE) -> Iterator[None]:
             if cuda:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
             dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
-            watch = Watch.begin()
+            watch = TeamWatch.begin()
         yield
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
@@ -64,7 +64,7 @@ def command(patience: timedelta = PATIENCE) -> Iterator[None]:
 def disband() -> None:
     """The processes have met for the last time: from here on each may end when it likes."""
     if dist.is_available() and dist.is_initialized():
-        Watch.running.stop() if Watch.running else None
+        TeamWatch.running.stop() if TeamWatch.running else None
         dist.barrier()
         dist.destroy_process_group()
 
@@ -81,7 +81,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-class Watch(threading.Thread):
+class TeamWatch(threading.Thread):
     """Looks at the launcher and at the other processes of this machine, and ends this one when one of them is gone."""
 
     running = None
@@ -92,7 +92,7 @@ class Watch(threading.Thread):
         self.peers, self.launcher, self.stopped, self.telling = peers, launcher, threading.Event(), threading.Lock()
 
     @classmethod
-    def begin(cls) -> "Watch":
+    def begin(cls) -> "TeamWatch":
         """Watch over the processes that have just met."""
         mine = (_machine(), os.getpid())
         everyone: list = dist.get_world_size() * [None]
@@ -133,7 +133,7 @@ class Watch(threading.Thread):
 
     def stop(self) -> None:
         self.stopped.set()
-        Watch.running = None
+        TeamWatch.running = None
 
 
 def _machine():

@@ -56,7 +56,7 @@ class Search:
     ):  # fmt: skip
         self.models, self.run, self.lever, self.vae, self.flow = models, run, lever, vae, flow
         self.image, self.seeds, self.wish = image, seeds, wish
-        self.watch, self.node_id = previews.Watch(wish.budget * seeds * run.steps, node_id), node_id
+        self.watch, self.node_id = previews.SearchProgress(wish.budget * seeds * run.steps, node_id), node_id
         self.book = book
         self.notes: list[str] = []
         self.kept: dict[float, Kept] = {}

@@ -100,6 +100,11 @@ class Family:
     experts: bool = False
     but: tuple = ()
 
+    @property
+    def first_apart(self) -> bool:
+        """Whether the first latent frame is of another kind than the rest; of a code that this pack does not know, too."""
+        return self.space in FIRST_APART or self.key == "unknown"
+
 
 def channels(layout: str, width: int, latent_channels: int) -> dict | None:
     """The channels of a layout -> {part: (first, count)}, or None if it is not `width` wide.

@@ -8,7 +8,7 @@ import comfy.utils
 import torch
 
 from ..cil import motion_gain
-from .families import FIRST_APART, Family
+from .families import Family
 from .host.latents import packed, unpacked
 from .host.models import model_family
 from .host.notes import say
@@ -107,7 +107,7 @@ class Run:
         self.settings, self.shapes = settings, shapes
         model = guider.model_patcher
         self.frames, self.length = (shape[0], shape[0]) if len(shape) == 4 else (None, shape[2])
-        self.apart = not self.frames and first_apart(model_family(model))
+        self.apart = not self.frames and model_family(model).first_apart
         self.size, self.device = (shape[-2], shape[-1]), model.load_device
         self.gain = settings.at(Sampling.of(model), shape[-2] * shape[-1])
         self.image: torch.Tensor | None = None
@@ -221,11 +221,6 @@ class Run:
             return f"nothing to do here: this sampler begins at sigma {float(sigmas[0]):.4g}, below the levels of the gain"
         most = max((g for _, g in acting), key=lambda g: abs(g - 1))
         return f"motion x {most:.3g} at {len(acting)} of {len(gains)} steps, down to sigma {acting[-1][0]:.4g}"
-
-
-def first_apart(family: Family) -> bool:
-    """Whether the first latent frame is of another kind than the rest; of a code that this pack does not know, too."""
-    return family.space in FIRST_APART or family.key == "unknown"
 
 
 def leading(mask: torch.Tensor) -> int:

@@ -161,7 +161,7 @@ def preview_of(tiles: list[torch.Tensor], frame: int) -> tuple:
     return "JPEG", Image.fromarray(picture), None
 
 
-class Watch:
+class SearchProgress:
     """The host's progress of a search, with the tiles running in its preview. total: steps at most."""
 
     def __init__(self, total: int, node_id: NodeIdLike):

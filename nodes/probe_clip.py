@@ -9,6 +9,7 @@ from ..cil import calibration, probe
 from ..cil.forward import ForwardProcess
 from .host.evaluation import SamplingContext
 from .host.latents import frames_dim
+from .host.models import model_family
 from .host.types import Conditioning, Model, Vae
 from .motion import DIS
 from .training.conditions import ADAPTERS
@@ -93,6 +94,7 @@ def measure(
     found = Measured(levels)
     dim = frames_dim(samples)
     as_clip = (lambda x: x.movedim(1, 0)) if samples.ndim == 4 else (lambda x: x[0])
+    apart = samples.ndim == 5 and model_family(context.model).first_apart
     sigmas = [s for _, s in levels]
 
     def work(denoise, a):
@@ -113,7 +115,7 @@ def measure(
             tick()
 
         evidence = calibration.Evidence(process, sigmas, 2 * draws)
-        evidence.add(*calibration.measure(with_second, process, a, sigmas, draws, seed, as_clip, each))
+        evidence.add(*calibration.measure(with_second, process, a, sigmas, draws, seed, as_clip, each, apart))
         found.evidence = evidence
         found.readable = [[probe.readable(process, sigma, a, b)] for sigma in sigmas]
 

@@ -19,6 +19,7 @@ import torch
 from ...cil import calibration, randomness, training
 from ...cil.prepared import ClipSet
 from .. import pictures, plots, previews
+from ..host.models import model_family
 from ..host.sampling import Sampling
 from ..host.types import Model
 
@@ -35,7 +36,7 @@ def calibrated(
     model: Model, denoise: "Denoiser", clips: ClipSet, count: int, levels: list[tuple[float, float]], seed: int, device: torch.device
 ) -> calibration.Evidence:
     """`count` clips of a set, evenly over it, through the model as it is now. levels: (fraction, sigma)."""
-    sigmas = [sigma for _, sigma in levels]
+    sigmas, apart = [sigma for _, sigma in levels], not denoise.adapter.frames_as_batch and model_family(model).first_apart
     evidence = calibration.Evidence(Sampling.of(model).process, sigmas, 2)
     for index in torch.linspace(0, len(clips) - 1, min(count, len(clips))).round().int().tolist():
         clip = clips[index]
@@ -44,7 +45,7 @@ def calibrated(
         predict = lambda xs, sigma, shown=shown: [laid_out(denoise(laid_out(x)[None], x.new_tensor([sigma]), shown)[0].float()) for x in xs]
         stop = lambda *_: comfy.model_management.throw_exception_if_processing_interrupted()
         x0 = laid_out(clip.latents.float().to(device))  # as the sampler has it
-        evidence.add(*calibration.measure(predict, evidence.process, x0, sigmas, 1, own, laid_out, stop))
+        evidence.add(*calibration.measure(predict, evidence.process, x0, sigmas, 1, own, laid_out, stop, apart))
     return evidence
 
 

@@ -140,6 +140,31 @@ def test_a_models_own_errors_hide_a_leak_from_the_whole_but_not_from_the_motions
         assert min(verdict.leaking(bands["slow"]))
 
 
+# ---- a code whose first latent is of another kind -------------------------------------
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.3])
+def test_a_first_latent_of_another_kind_does_not_hide_a_leak(leak):
+    """Its distance from the rest is no motion: counted as such, every model knows it and no leak is seen."""
+    process, sigma_of = MODELS["flow shift 8"]
+    sigmas = [s for _, s in levels.evenly(process, sigma_of, 8, 0.0, 1.0)]
+    found = {apart: Evidence(process, sigmas, 4) for apart in (False, True)}
+    for n in range(16):
+        scene = Moving(n)
+        first = 3.0 - 2.0 * scene.still[:, :1].flip(0)
+
+        def model(xs, sigma, scene=scene, first=first):
+            exact = [scene.denoise(x[:, 1:], process.signal(sigma), process.noise(sigma)) for x in xs]
+            return [torch.cat([first, scene.still + (1 - leak) * (d - scene.still)], 1) for d in exact]
+
+        for apart, evidence in found.items():
+            evidence.add(*calibration.measure(model, process, torch.cat([first, scene.clip], 1), sigmas, 2, n, apart=apart))
+    hidden, seen = (verdict.verdict(found[apart]) for apart in (False, True))
+    assert found[False].curve(WHOLE).leakage.max() < 0.05 and hidden.start is None
+    assert (found[True].curve(WHOLE).leakage - leak).abs().max() < 0.05
+    assert seen.judged and (seen.edge == 0 and abs(seen.leakage - leak) < 0.05 if leak else seen.start is None)
+
+
 # ---- the parts ------------------------------------------------------------------------
 
 
