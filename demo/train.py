@@ -96,13 +96,13 @@ class Log:
             self.write({"step": training.step, "loss": round(sum(recent) / len(recent), 5), "seconds": round(time.time() - self.began)})
 
 
-def tuned(model, clips, noise, recipe, rate, state, progress):
-    """All weights of a model, trained on clips at the levels `noise` -> {name: tensor}. rate(step): of the learning rate."""
+def tuned(model, clips, noise, recipe, rate, state, progress, ends=ENDS):
+    """All weights of a model, trained on clips at the levels `noise` -> {name: tensor}. rate(step): of the learning rate; ends: see Muon."""
     from ..nodes.training import train
     from .model import patcher_of
 
     config = train.TrainConfig(rank=0, precision="fp32", checkpointing=False, bucket=0, **noise)
-    optimiser = lambda parameters, recipe: Muon(parameters, recipe.learning_rate, rate, ENDS)
+    optimiser = lambda parameters, recipe: Muon(parameters, recipe.learning_rate, rate, ends)
     return train.tune(patcher_of(model), clips, recipe, config, state, progress=progress, every=SAVE, optimiser=optimiser).values
 
 
@@ -133,36 +133,41 @@ def train_sockets(world, still, steps, batch, seed, out, noise, begin_with=None)
     """The VAE's decoder of a world, and the image encoder's random weights -> `out`, kept every hundred steps.
 
     world: its latents module; still(g) -> pictures [batch, 3, H, W] to redraw; noise: the most that is put on their codes,
-    since a sampler's result is not exact; begin_with: a file whose decoder is trained on.
+    since a sampler's result is not exact; begin_with: weights of a decoder that is trained on.
     """
     from . import model as host_model
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     vision = host_model.clip_vision()
     host_model.initialise(vision.model)
     torch.nn.init.normal_(vision.model.vision_model.embeddings.class_embedding)
-    decoder = world.decoder()
+    beside = {"clip_vision." + k: v for k, v in vision.get_sd().items()}
+    train_decoder(world.decoder(), world.encode, still, steps, batch, seed, out, noise, begin_with, beside)
+
+
+def train_decoder(decoder, encode, still, steps, batch, seed, out, noise, begin_with=None, beside=None):
+    """One picture out of its code. encode(pictures) -> codes; beside: {name: tensor} that goes into the file too; the rest as for train_sockets."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if begin_with:
-        decoder.load_state_dict(socket(begin_with, "decoder."))
+        decoder.load_state_dict(begin_with)
     decoder.to(device)
-    parameters = dict(decoder.named_parameters())
-    optimiser, began = Muon(parameters, LEARNING_RATE, functools.partial(falling, steps=steps), ends=("1.", f"{len(decoder) - 1}.")), time.time()
+    parameters, last = dict(decoder.named_parameters()), f"{len(decoder) - 1}."
+    first = next(iter(parameters)).partition(".")[0] + "."
+    optimiser, began = Muon(parameters, LEARNING_RATE, functools.partial(falling, steps=steps), ends=(first, last)), time.time()
     for step in range(steps):
         g = generator(seed, step)
         with torch.no_grad():
             target = still(g).to(device)
-            code = world.encode(target)
+            code = encode(target)
             code = code + noise * (torch.rand(batch, 1, 1, 1, generator=g) * torch.randn(code.shape, generator=g)).to(device)
         off = decoder(code) - target
         loss = off.abs().mean() + off.square().mean()
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if (step + 1) % 50 == 0 or step + 1 == steps:
             print({"step": step + 1, "loss": round(loss.item(), 5), "seconds": round(time.time() - began)}, flush=True)
-            parts = {"clip_vision." + k: v for k, v in vision.get_sd().items()} | {"decoder." + k: v for k, v in decoder.state_dict().items()}
-            save({k: v.cpu() for k, v in parts.items()}, out)
+            save({**(beside or {}), **{"decoder." + k: v.cpu() for k, v in decoder.state_dict().items()}}, out)
 
 
 def anywhere(batch, g):

@@ -8,7 +8,6 @@ import comfy.utils
 import torch
 
 from ..cil import motion_gain
-from .families import Family
 from .host.latents import packed, unpacked
 from .host.models import model_family
 from .host.notes import say

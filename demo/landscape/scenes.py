@@ -27,6 +27,7 @@ HEADINGS = 16
 SPEEDS = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0, 3.3)  # pixels a frame: a tenth to more than a quarter of the frame in a clip
 MAX_SPEED = SPEEDS[-1]
 PAN, ZOOM = 1.2, 0.010  # pixels a frame; growth a frame
+RED_AND_WHITE = torch.tensor([[0.90, 0.12, 0.10], [1.0, 0.92, 0.85]])
 STILL_SHARE, CAMERA_SHARE = 0.15, 0.15  # of all clips, before those that leave the frame are taken out
 
 
@@ -105,14 +106,15 @@ def _vivid(hue):
     return ((((hue[..., None] + offsets) % 1) * 6 - 3).abs() - 1).clamp(0, 1)
 
 
-def sample(n, generator, told=0.5, frames=FRAMES):
+def sample(n, generator, told=0.5, frames=FRAMES, alike=False):
     """Draw the parameters of n clips whose subject stays in the frame for `frames`.
 
     The share `told` of them has its amount of motion as bucket. `generator` is a CPU torch.Generator.
+    alike: all subjects are the same red balloon, over green hills under a blue sky.
     """
     uniform = lambda *shape: torch.rand(*shape, generator=generator)
     between = lambda low, high, *shape: low + (high - low) * uniform(*shape)
-    tone = uniform(n)  # the landscape's hue; the subject's is kept away from it
+    tone = (0.28 + 0.16 * uniform(n)) if alike else uniform(n)  # the landscape's hue; the subject's is kept away from it
     hue = lambda shift, spread: (tone + shift + spread * (uniform(n) - 0.5)) % 1
     tint = lambda hues, grey, light: light[:, None] * (grey + (1 - grey) * _vivid(hues))
     hills = [tint(hue(0.02 * k, 0.1), 0.45 - 0.1 * k, between(0.50 - 0.13 * k, 0.60 - 0.13 * k, n)) for k in range(3)]
@@ -120,8 +122,10 @@ def sample(n, generator, told=0.5, frames=FRAMES):
     start = ROOM + (SIZE - 2 * ROOM) * uniform(n, 2)
     motion = _draw_motions(start, generator, frames)
     open_ = uniform(n) >= told
-    return Scenes(
-        sky=torch.stack([tint(hue(0.5, 0.2), 0.55, between(0.50, 0.75, n)), tint(hue(0.1, 0.3), 0.80, between(0.80, 0.95, n))], 1),
+    drawn = Scenes(
+        sky=torch.stack(
+            [tint(hue(0.22 if alike else 0.5, 0.1 if alike else 0.2), 0.55, between(0.50, 0.75, n)), tint(hue(0.1, 0.3), 0.80, between(0.80, 0.95, n))], 1
+        ),
         sun=torch.stack([between(0.1, 0.9, n), between(0.08, 0.3, n), between(0.035, 0.06, n)], 1),
         clouds=torch.stack([between(0, 1, n, 3), between(0.05, 0.32, n, 3), between(0.07, 0.16, n, 3), between(0.018, 0.04, n, 3)], -1),
         hills=torch.stack(hills, 1),
@@ -143,6 +147,7 @@ def sample(n, generator, told=0.5, frames=FRAMES):
         motion=motion,
         bucket=torch.where(open_, torch.tensor(float(OPEN)), bucket(motion)),
     )
+    return drawn.replace(kind=KINDS.index("balloon"), colours=RED_AND_WHITE) if alike else drawn
 
 
 def stays(start, motions=MOTIONS, frames=FRAMES):

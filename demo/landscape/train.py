@@ -1,8 +1,8 @@
 """Train the landscape's models: `python run.py do demo.landscape.train sockets | leaking | healthy --out FILE`.
 
-One recipe and one run of steps for both: *healthy* is *leaking* trained on. The learning rate is
-level while a run lasts (its trunk) and goes down to zero at its end (Hu et al., 2024, MiniCPM's
-warm-up, stable, decay); *leaking* leaves the trunk early, *healthy* late. Nothing is made worse on purpose.
+One recipe for both. The learning rate is level at first (the trunk, which both share) and goes down to zero in a
+straight line (Hu et al., 2024, MiniCPM's warm-up, stable, decay): soon for *leaking*, slowly for *healthy*. The
+trunk sees subjects of all looks, the way down one balloon alone, which the models draw whole. Nothing is made worse on purpose.
 
 The trunk's state is kept beside the checkpoints, so a run that was stopped
 goes on, and the second model begins where the first left the trunk. Logs go to logs/ beside the checkpoint.
@@ -19,16 +19,15 @@ import torch.nn.functional as F
 
 from ...cil.randomness import generator
 from ...cil.training import Recipe
-from ..train import LEARNING_RATE, SEED, Log, fresh, save, train_sockets, tuned, warm
+from ..latents import socket
+from ..train import ENDS, LEARNING_RATE, SEED, Log, fresh, save, train_decoder, train_sockets, tuned, warm
 from . import latents, scenes
 from .clips import LandscapeClips
 
-BATCH = 6
 TOLD = 0.25  # share of the clips whose amount of motion the model is told
 EMA = 0.995
 KEEP = 500  # steps between the trunk's states
 CLIPS = 20_000  # that are drawn; each comes once before any comes again
-NOISE = {"P_mean": 1.0, "P_std": 1.6, "tail": 0.2}  # see demo/train.py
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,6 @@ class Length:
 
     trunk: int
     cool: int
-
-
-LENGTHS = {"leaking": Length(2200, 600), "healthy": Length(9000, 2000)}
 
 
 def convolve_time_in_2d(network):
@@ -66,23 +62,76 @@ def trunk(step, folder):
     return folder / f"trunk_{step:05d}.state"
 
 
-def train_model(name, length, batch, seed, out):
+class SVD:
+    """What is trained, of SVD's kind: noise, the share of the examples without their picture, Muon's `ends`; alike: of the decoder's pictures."""
+
+    noise, dropout, ends = {"P_mean": 1.0, "P_std": 1.6, "tail": 0.2}, 0.1, ENDS  # see demo/train.py
+    alike, batch, lengths = False, 6, {"leaking": Length(3950, 800), "healthy": Length(3950, 6000)}
+
+    def fresh(self, seed):
+        model = fresh(seed)
+        convolve_time_in_2d(model.diffusion_model)
+        return model
+
+    def clips(self, seed, alike):
+        from .. import model as host_model
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        drawn = scenes.sample(CLIPS, generator(seed), TOLD, alike=alike).to(device)
+        return LandscapeClips(host_model.clip_vision(latents.socket("clip_vision.")), drawn, f"train-{seed}")
+
+    def sockets(self, still, o):
+        begin_with = o.begin_with and socket(o.begin_with, "decoder.")
+        train_sockets(latents, still, o.steps, o.batch, o.seed, o.out, 0.25, begin_with)
+
+
+class Wan:
+    """The same of Wan's kind, whose times are drawn evenly under its shift."""
+
+    noise, dropout = {}, 0.0
+    alike, batch, lengths = True, 8, {"leaking": Length(2000, 2200), "healthy": Length(2000, 8000)}
+    SCENES = 8000  # twice as many clips; drawn once and kept
+
+    @property
+    def ends(self):
+        """All but the blocks' matrices."""
+        from .wan import model
+
+        network = model.build().diffusion_model
+        return tuple(name for name, p in network.named_parameters() if p.ndim != 2 or not name.startswith("blocks."))
+
+    def fresh(self, seed):
+        from .wan import model
+
+        made = model.build()
+        model.initialise(made.diffusion_model, seed)
+        return made
+
+    def clips(self, seed, alike):
+        from .wan import clips
+
+        return clips.WanClips(clips.drawn(self.SCENES, generator(seed), alike), f"train-{seed}")
+
+    def sockets(self, still, o):
+        from .wan import latents as code
+
+        begin_with = socket(o.begin_with, "decoder.") if o.begin_with else code.from_svd_decoder(latents.socket("decoder."))
+        train_decoder(code.decoder(), code.one_frame, still, o.steps, o.batch, o.seed, o.out, 0.15, begin_with)
+
+
+KINDS = {"svd": SVD(), "wan": Wan()}
+
+
+def train_model(name, length, kind, batch, seed, out):
     """-> `out`, and its log; the trunk's states, which both models share, lie beside it."""
-    from .. import model as host_model
+    folder, last, ends = out.parent, length.trunk + length.cool, kind.ends
 
-    folder, last = out.parent, length.trunk + length.cool
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    drawn = scenes.sample(CLIPS, generator(seed), TOLD).to(device)
-    clips = LandscapeClips(host_model.clip_vision(latents.socket("clip_vision.")), drawn, f"train-{seed}")
-
-    def train(steps, rate, begin, state, progress):
+    def train(steps, rate, begin, state, progress, alike):
         """Up to `steps`, from the state `begin` unless there is one already -> the weights."""
         if begin.exists() and not state.exists():
             shutil.copyfile(begin, state)
-        model = fresh(seed)
-        convolve_time_in_2d(model.diffusion_model)
-        recipe = Recipe(steps=steps, batch=batch, learning_rate=LEARNING_RATE, dropout=0.1, ema=EMA, seed=seed)
-        weights = tuned(model, clips, NOISE, recipe, rate, state, progress)
+        recipe = Recipe(steps=steps, batch=batch, learning_rate=LEARNING_RATE, dropout=kind.dropout, ema=EMA, seed=seed)
+        weights = tuned(kind.fresh(seed), kind.clips(seed, alike), kind.noise, recipe, rate, state, progress, ends)
         state.unlink()
         return weights
 
@@ -94,26 +143,27 @@ def train_model(name, length, batch, seed, out):
     if length.trunk and not trunk(length.trunk, folder).exists():
         log = Log(folder / "logs" / "trunk.jsonl", trunk=length.trunk, batch=batch, seed=seed, told=TOLD)
         behind = [file for file in sorted(folder.glob("trunk_*.state")) if file < trunk(length.trunk, folder)]
-        train(length.trunk, warm, behind[-1] if behind else trunk(0, folder), folder / "trunk.state", keep)
+        train(length.trunk, warm, behind[-1] if behind else trunk(0, folder), folder / "trunk.state", keep, False)
     log = Log(folder / "logs" / f"{name}.jsonl", recipe=name, trunk=length.trunk, cool=length.cool, batch=batch, seed=seed, told=TOLD)
-    weights = train(last, functools.partial(rate, length=length), trunk(length.trunk, folder), out.with_suffix(".state"), log)
+    weights = train(last, functools.partial(rate, length=length), trunk(length.trunk, folder), out.with_suffix(".state"), log, True)
     save(weights, out, recipe=name, trunk=length.trunk, step=last, batch=batch, seed=seed)
 
 
-def anywhere(batch, g):
-    """Pictures with a subject anywhere in the frame and of every size that a zoom gives it: [batch, 3, H, W]."""
-    scene = scenes.sample(batch, g)
+def anywhere(batch, alike, g):
+    """Pictures with a subject anywhere in the frame and of every size that a zoom gives it: [batch, 3, H, W]. alike: see scenes.sample."""
+    scene = scenes.sample(batch, g, alike=alike)
     start = scenes.MARGIN + (scenes.SIZE - 2 * scenes.MARGIN) * torch.rand(batch, 2, generator=g)
     return scenes.render(scene.replace(start=start, radius=scene.radius * (0.86 + 0.28 * torch.rand(batch, generator=g))), 1)[:, 0]
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("part", choices=["sockets", *LENGTHS])
+    parser.add_argument("part", choices=["sockets", *SVD.lengths])
+    parser.add_argument("--kind", choices=list(KINDS), default="svd", help="of the model")
     parser.add_argument("--steps", type=int, default=1200, help="of the sockets")
     parser.add_argument("--trunk", type=int, help=f"another number of steps at a level learning rate than the recipe's, in {KEEP}s")
     parser.add_argument("--cool", type=int, help="another number of steps of its way down")
-    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--batch", type=int, help="clips a step")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's choice")
     parser.add_argument("--begin-with", type=Path, help="sockets: a file whose decoder is trained on")
@@ -123,9 +173,11 @@ def main(arguments=None):
         torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     if options.part == "sockets":
-        still = functools.partial(anywhere, options.batch)
-        return train_sockets(latents, still, options.steps, options.batch, options.seed, options.out, 0.25, options.begin_with)
-    length = LENGTHS[options.part]
+        options.batch = options.batch or 6
+        kind = KINDS[options.kind]
+        return kind.sockets(functools.partial(anywhere, options.batch, kind.alike), options)
+    kind = KINDS[options.kind]
+    length = kind.lengths[options.part]
     length = Length(length.trunk if options.trunk is None else options.trunk, length.cool if options.cool is None else options.cool)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    train_model(options.part, length, options.batch, options.seed, options.out)
+    train_model(options.part, length, kind, options.batch or kind.batch, options.seed, options.out)

@@ -1,0 +1,171 @@
+"""What early starts and motion gain do to models trained in the landscape world: `python run.py do bench.landscape FILE`, FILE first.
+
+Of SVD's and of Wan's kind (demo/landscape). Held-out pictures, several seeds of each, the amount of motion left
+open; the same pictures and seeds in every row, so that differences are paired. Also what the probe says of the model.
+Writes bench/results/landscape_NAME.md and .webp, a picture to look at; --quick takes 4 pictures with one seed and writes the picture alone,
+beside the checkpoint.
+"""
+
+import argparse
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..demo.landscape import measure, scenes, trained
+from ..nodes.early_start import CILEarlyStart
+from ..nodes.motion_gain import CILMotionGain
+from . import probe, sampling
+
+STILL = 0.25  # of the data's median travel
+SHOWN, FRAMES_SHOWN = 6, 5
+CLIPS = 32  # of the probe
+COLUMNS = ("median travel / the data's", "still clips", "frames without a subject", "distance to the nearest true clip", "travel more than plain, same clips", "distance more than plain, same clips")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a clip is sampled. start: of the early start, in sigma; gain above sigma `end`."""
+
+    name: str
+    start: float | None = None
+    analytic: bool = True
+    gain: float = 1.0
+    end: float = 0.0
+
+    def patched(self, model):
+        if self.start is not None:
+            model = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", self.start, self.analytic).args[0]
+        if self.gain != 1:
+            model = CILMotionGain.PREPARE_CLASS_CLONE(None).execute(model, self.gain, "sigma", self.end, "constant", "own first frame", "nothing", 1.0).args[0]
+        return model
+
+
+def ways(starts, naive, gains, both):
+    """plain and the others. gains: (gain, end); both: (start, gain, end)."""
+    return [
+        Way("plain"),
+        *(Way(f"early start, Analytic-Init, sigma {s:g}", s) for s in starts),
+        *(Way(f"early start, naive, sigma {s:g}", s, False) for s in naive),
+        *(Way(f"motion gain {g:g} above sigma {e:g}", gain=g, end=e) for g, e in gains),
+        *(Way(f"early start {s:g} and motion gain {g:g} above {e:g}", s, gain=g, end=e) for s, g, e in both),
+    ]
+
+
+WAYS = {
+    "SVD's": ways((100.0, 30.0, 15.0, 8.0, 5.0), (15.0, 8.0), ((1.4, 5.0), (1.7, 5.0), (2.0, 5.0), (1.4, 3.0), (2.0, 3.0)), ((15.0, 1.4, 5.0),)),
+    "Wan's": ways(
+        (0.98, 0.95, 0.9, 0.85, 0.75, 0.6), (0.95, 0.85, 0.75), ((1.2, 0.83), (1.4, 0.83), (1.7, 0.83), (2.0, 0.83), (1.4, 0.7)), ((0.95, 1.4, 0.83),)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """travel [n] over the data's median; lost [n], the share of frames without a subject; distance [n] to the nearest true clip, RGB."""
+
+    travel: torch.Tensor
+    lost: torch.Tensor
+    distance: torch.Tensor
+
+
+@torch.inference_mode()
+def sampled(made, patched, held_out, seeds, steps):
+    """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]."""
+    import nodes as host
+
+    out = []
+    for scene in (held_out[i : i + 1] for i in range(len(held_out))):
+        conditions = made.conditioned(scenes.render(scene, 1)[0].movedim(1, -1))
+        for seed in range(seeds):
+            samples = host.KSampler().sample(patched, seed, steps, 1.0, "euler", made.scheduler, *conditions, 1.0)[0]["samples"]
+            frames = made.vae.decode(samples)
+            out.append(frames.reshape(-1, *frames.shape[-3:]).movedim(-1, 1).clamp(0, 1).cpu())
+    return torch.stack(out)
+
+
+def read(pixels, held_out, seeds, typical):
+    truth = held_out[torch.arange(len(held_out)).repeat_interleave(seeds)]
+    tracks = measure.track(pixels, truth)
+    parts = torch.arange(len(pixels)).split(16)
+    part = lambda p: measure.Tracks(tracks.places[p], tracks.errors[p], tracks.velocity[p])
+    distance = torch.cat([measure.nearest_clip(pixels[p], truth[p], part(p))[1] for p in parts])
+    return Read(tracks.travel / typical, tracks.lost, distance)
+
+
+def row(way, found, plain):
+    paired = (lambda a, b: "") if found is plain else (lambda a, b: sampling.pm(a - b))
+    still = (found.travel < STILL).double()
+    cells = [
+        way.name,
+        f"{found.travel.median():.2f}",
+        f"{still.mean():.0%}",
+        f"{found.lost.mean():.0%}",
+        sampling.pm(found.distance),
+        paired(found.travel, plain.travel),
+        paired(found.distance, plain.distance),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def strip(pixels, seeds):
+    """A column of the picture: the first clip of each of SHOWN pictures, FRAMES_SHOWN frames in a row: [n H, f W, 3]."""
+    shown = pixels[::seeds][:SHOWN]
+    shown = shown[:, torch.linspace(0, shown.shape[1] - 1, FRAMES_SHOWN).round().long()]
+    return shown.movedim(2, -1).permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
+
+
+def _named(file):
+    """A checkpoint as a reader has it: by its place in the pack, or by its name alone."""
+    root = Path(__file__).parent.parent
+    return str(file.resolve().relative_to(root)) if file.resolve().is_relative_to(root) else file.name
+
+
+def main(arguments=None):
+    from PIL import Image
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", type=Path, help="a checkpoint that demo.landscape.train made")
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=4, help="clips of each picture")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--only", action="append", help="rows whose name has this word, beside plain; may be repeated")
+    parser.add_argument("--show", action="append", default=["plain"], help="ways in the picture, by name")
+    parser.add_argument("--quick", action="store_true", help="4 pictures with one seed; only the picture is written")
+    o = parser.parse_args(arguments)
+    pictures, seeds = (min(4, o.pictures), 1) if o.quick else (o.pictures, o.seeds)
+    made = trained.of(o.file)
+    held_out = trained.held_out(pictures, made.frames)
+    typical, plain, columns = trained.typical_travel(made.frames), None, []
+    finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
+    lines = [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
+    lines += [f"| {' | '.join(('', *COLUMNS))} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    print("\n".join(lines), flush=True)
+    for way in WAYS[made.kind]:
+        if way.name != "plain" and o.only and not any(word in way.name for word in o.only):
+            continue
+        pixels = sampled(made, way.patched(made.model), held_out, seeds, o.steps)
+        found = read(pixels, held_out, seeds, typical)
+        plain = plain or found
+        lines.append(row(way, found, plain))
+        print(lines[-1], flush=True)
+        if o.quick or way.name in o.show:
+            columns.append(strip(pixels, seeds))
+    image = Image.fromarray((torch.cat(columns, 1) * 255).round().byte().numpy())
+    if o.quick:
+        image.save(o.file.with_suffix(".webp"), quality=80)
+        return
+    name = f"landscape_{o.file.stem}"
+    head = [
+        f"# Early start and motion gain on a model of {made.kind} kind, trained in the landscape world",
+        "",
+        f"`python run.py do bench.landscape {shlex.join([_named(o.file), *arguments[1:]])}`: {pictures} held-out pictures, {seeds} seeds each, {o.steps} Euler steps, {made.scheduler}, CFG 1, the amount of motion left open. "
+        f"Travel: of the subject from the first frame to the last, by a tracker that flicker does not fool, over the data's median, {typical:.1f} pixels of {scenes.SIZE}. Still: less than a quarter of that. "
+        "Distance: root mean square, full colour range = 1. Mean ± standard error, differences pair by pair. A demo model on demo data.",
+        "",
+        f"![Six pictures, five frames of each: {', '.join(o.show)}]({name}.webp)",
+        "",
+    ]
+    sampling.write_result(f"{name}.md", head + lines)
+    image.save(sampling.RESULTS / f"{name}.webp", quality=80)

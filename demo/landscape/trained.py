@@ -1,0 +1,80 @@
+"""The landscape's trained models, of both kinds, each with what its graph is wired with.
+
+A kind has the MODEL and VAE of a checkpoint, `conditioned(first)` -> positive, negative, latent, `clips(n, seed)`, a
+prepared set for the probe, and what its graph is set to.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from .. import model as host_model
+from . import clips, graph, scenes
+from .wan import clips as wan_clips
+from .wan import graph as wan_graph
+from .wan import model as wan_model
+
+HELD_OUT = 2_000_000_011  # seed of the pictures that are animated
+
+
+def held_out(n, frames):
+    """n scenes that no training has drawn, the amount of their motion told by nobody."""
+    return scenes.sample(n, torch.Generator().manual_seed(HELD_OUT), told=0.0, frames=frames, alike=True)
+
+
+def typical_travel(frames):
+    """The median way of a subject in the data from the first frame to the last, pixels."""
+    places = scenes.path(scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=frames), frames)
+    return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
+
+
+class Landscape(host_model.SVDDemo):
+    """SVD's class of the host, trained in this world."""
+
+    cil_family = "simulated leak"  # its latents are of that space, see nodes/families.py
+
+
+class SVD:
+    """SVD's kind."""
+
+    scheduler, frames, kind = "karras", scenes.FRAMES, "SVD's"
+
+    def __init__(self, file):
+        self.file = file
+        config = Landscape(host_model.UNET)
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({})
+        model.load_model_weights(host_model.weights(file, model.diffusion_model))
+        self.model = host_model.patcher_of(model)
+        self.vision, self.vae = graph.sockets()
+
+    def conditioned(self, first):
+        return graph.conditioned(self.vision, self.vae, first)
+
+    def clips(self, n, seed):
+        drawn = scenes.sample(n, torch.Generator().manual_seed(wan_clips.SEEN_BY_NO_TRAINING + seed), told=0.0, alike=True)
+        return clips.LandscapeClips(self.vision, drawn, f"probe-{seed}")
+
+
+class Wan:
+    """Wan's kind."""
+
+    scheduler, frames, kind = "simple", wan_clips.FRAMES, "Wan's"
+
+    def __init__(self, file):
+        self.file = file
+        self.model, self.vae = wan_model.load(file)
+
+    def conditioned(self, first):
+        return wan_graph.conditioned(self.vae, first)
+
+    def clips(self, n, seed):
+        return wan_clips.fair(n, seed)
+
+
+def of(file):
+    """The kind of a checkpoint, loaded."""
+    file = Path(file)
+    with safe_open(file, "pt") as opened:
+        return (Wan if "patch_embedding.weight" in opened.keys() else SVD)(file)

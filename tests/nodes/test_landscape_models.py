@@ -1,0 +1,46 @@
+"""The landscape's trained models of both kinds, as the tables use them: with random weights, since only the wiring is asked."""
+
+import pytest
+import torch
+
+from cil_pack.bench import landscape as table
+from cil_pack.demo import train
+from cil_pack.demo.landscape import scenes, trained
+from cil_pack.demo.landscape.train import KINDS
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def checkpoint(request, tmp_path_factory):
+    """A file of either kind, as a training writes it."""
+    path = tmp_path_factory.mktemp("landscape") / f"{request.param}.safetensors"
+    network = KINDS[request.param].fresh(0).diffusion_model
+    train.save({name: p.detach() for name, p in network.state_dict().items()}, path)
+    return path
+
+
+def test_a_file_is_known_by_its_tensors(checkpoint):
+    made = trained.of(checkpoint)
+    assert made.kind == {"svd": "SVD's", "wan": "Wan's"}[checkpoint.stem]
+    clips = made.clips(2, 0)
+    assert clips.shape[1] == {"svd": 12, "wan": 4}[checkpoint.stem] and made.frames == {"svd": 12, "wan": 13}[checkpoint.stem]
+
+
+def test_the_table_of_a_checkpoint_writes_its_picture(checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr(table, "CLIPS", 2)
+    monkeypatch.setattr(table.probe, "LEVELS", 3)
+    table.main([str(checkpoint), "--quick", "--pictures", "2", "--steps", "1", "--only", "motion gain 2 "])
+    said = capsys.readouterr().out
+    assert "The probe, on 2 clips" in said and "| plain |" in said and "| motion gain 2 above" in said
+    assert checkpoint.with_suffix(".webp").stat().st_size > 1000
+
+
+def test_still_clips_stand_still_and_true_ones_do_not():
+    held_out = trained.held_out(3, scenes.FRAMES).replace(motion=0.0)
+    typical = trained.typical_travel(scenes.FRAMES)
+    moving = torch.cat([scenes.render(scenes.gliding(held_out[i : i + 1], 2.4)) for i in range(3)])
+    still = table.read(scenes.render(held_out), held_out, 1, typical)
+    gone = table.read(moving, held_out, 1, typical)
+    assert (still.travel < 0.05).all() and (gone.travel * typical - 2.4 * 11).abs().max() < 2
+    assert max(still.distance.max(), gone.distance.max()) < 0.03 and not still.lost.any()
+    plain = table.Way("plain")
+    assert table.row(plain, still, still).count("|") == len(table.COLUMNS) + 2
