@@ -13,9 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..demo.landscape import measure, scenes, trained
-from ..nodes.early_start import CILEarlyStart
-from ..nodes.motion_gain import CILMotionGain
+from ..demo.landscape import graph, measure, scenes, trained
 from . import probe, sampling
 
 STILL = 0.25  # of the data's median travel
@@ -36,9 +34,9 @@ class Way:
 
     def patched(self, model):
         if self.start is not None:
-            model = CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", self.start, self.analytic).args[0]
+            model = graph.early(model, self.start, self.analytic)
         if self.gain != 1:
-            model = CILMotionGain.PREPARE_CLASS_CLONE(None).execute(model, self.gain, "sigma", self.end, "constant", "own first frame", "nothing", 1.0).args[0]
+            model = graph.gained(model, self.gain, self.end)
         return model
 
 

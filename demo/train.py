@@ -130,7 +130,7 @@ def train_model(name, noise, stages, recipe, out):
 
 
 def train_sockets(world, still, steps, batch, seed, out, noise, begin_with=None):
-    """The VAE's decoder of a world, and the image encoder's random weights -> `out`, kept every hundred steps.
+    """The VAE's decoder of a world, and the image encoder's random weights -> `out`, kept every fifty steps.
 
     world: its latents module; still(g) -> pictures [batch, 3, H, W] to redraw; noise: the most that is put on their codes,
     since a sampler's result is not exact; begin_with: weights of a decoder that is trained on.

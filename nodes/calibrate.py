@@ -64,7 +64,7 @@ def probed(model: Model, adapter: ConditionAdapter, clip: Clip, sigmas: list[flo
     x0 = clip.latents.float()
     samples = to_latent(model, x0.movedim(1, 0) if adapter.frames_as_batch else x0[None])
     as_clip = (lambda x: x.movedim(1, 0)) if adapter.frames_as_batch else (lambda x: x[0])
-    process, apart, found = Sampling.of(model).process, not adapter.frames_as_batch and model_family(model).first_apart, []
+    process, apart, found = Sampling.of(model).process, model_family(model).first_apart, []
     work = lambda denoise, a: found.append(calibration.measure(denoise, process, a, sigmas, pairs, seed, as_clip, tick, apart))
     SamplingContext(model, conditioning(adapter, clip, fps, bucket), None, 1.0, seed).run(samples, sigmas, work)
     return found[0]

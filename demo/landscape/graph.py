@@ -26,11 +26,11 @@ def sampled(model, vae, conditions, seed, steps):
     return vae.decode(host.KSampler().sample(model, seed, steps, 1.0, "euler", "karras", *conditions, 1.0)[0]["samples"])
 
 
-def early(model, sigma):
-    """The MODEL with Early Start at a sigma, Analytic-Init."""
+def early(model, sigma, analytic=True):
+    """The MODEL with Early Start at a sigma, Analytic-Init or naive."""
     from ...nodes.early_start import CILEarlyStart
 
-    return CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(sigma), True).args[0]
+    return CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(sigma), analytic).args[0]
 
 
 def gained(model, gain, above):

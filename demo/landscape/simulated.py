@@ -63,9 +63,7 @@ def load(scene, share, above):
 
 def loaded(denoiser):
     """`load` with any APPLY_MODEL wrapper in the network's place."""
-    config = Landscape(host_model.UNET)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({})
+    model = host_model.build(Landscape)
     for weight in model.diffusion_model.parameters():  # not used, but no number that is not one
         torch.nn.init.zeros_(weight)
     patcher = host_model.patcher_of(model)

@@ -24,7 +24,6 @@ from ..train import ENDS, LEARNING_RATE, SEED, Log, fresh, save, train_decoder, 
 from . import latents, scenes
 from .clips import LandscapeClips
 
-TOLD = 0.25  # share of the clips whose amount of motion the model is told
 EMA = 0.995
 KEEP = 500  # steps between the trunk's states
 CLIPS = 20_000  # that are drawn; each comes once before any comes again
@@ -65,6 +64,7 @@ def trunk(step, folder):
 class SVD:
     """What is trained, of SVD's kind: noise, the share of the examples without their picture, Muon's `ends`; alike: of the decoder's pictures."""
 
+    told = 0.25  # share of the clips whose amount of motion the model is told
     noise, dropout, ends = {"P_mean": 1.0, "P_std": 1.6, "tail": 0.2}, 0.1, ENDS  # see demo/train.py
     alike, batch, lengths = False, 6, {"leaking": Length(3950, 800), "healthy": Length(3950, 6000)}
 
@@ -77,7 +77,7 @@ class SVD:
         from .. import model as host_model
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        drawn = scenes.sample(CLIPS, generator(seed), TOLD, alike=alike).to(device)
+        drawn = scenes.sample(CLIPS, generator(seed), self.told, alike=alike).to(device)
         return LandscapeClips(host_model.clip_vision(latents.socket("clip_vision.")), drawn, f"train-{seed}")
 
     def sockets(self, still, o):
@@ -88,7 +88,7 @@ class SVD:
 class Wan:
     """The same of Wan's kind, whose times are drawn evenly under its shift."""
 
-    noise, dropout = {}, 0.0
+    told, noise, dropout = 0.0, {}, 0.0
     alike, batch, lengths = True, 8, {"leaking": Length(2000, 2200), "healthy": Length(2000, 8000)}
     SCENES = 8000  # twice as many clips; drawn once and kept
 
@@ -141,10 +141,10 @@ def train_model(name, length, kind, batch, seed, out):
             training.save(trunk(training.step, folder))
 
     if length.trunk and not trunk(length.trunk, folder).exists():
-        log = Log(folder / "logs" / "trunk.jsonl", trunk=length.trunk, batch=batch, seed=seed, told=TOLD)
+        log = Log(folder / "logs" / "trunk.jsonl", trunk=length.trunk, batch=batch, seed=seed, told=kind.told)
         behind = [file for file in sorted(folder.glob("trunk_*.state")) if file < trunk(length.trunk, folder)]
         train(length.trunk, warm, behind[-1] if behind else trunk(0, folder), folder / "trunk.state", keep, False)
-    log = Log(folder / "logs" / f"{name}.jsonl", recipe=name, trunk=length.trunk, cool=length.cool, batch=batch, seed=seed, told=TOLD)
+    log = Log(folder / "logs" / f"{name}.jsonl", recipe=name, trunk=length.trunk, cool=length.cool, batch=batch, seed=seed, told=kind.told)
     weights = train(last, functools.partial(rate, length=length), trunk(length.trunk, folder), out.with_suffix(".state"), log, True)
     save(weights, out, recipe=name, trunk=length.trunk, step=last, batch=batch, seed=seed)
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from .. import model as host_model
 from . import clips, graph, scenes
+from .simulated import Landscape
 from .wan import clips as wan_clips
 from .wan import graph as wan_graph
 from .wan import model as wan_model
@@ -29,12 +30,6 @@ def typical_travel(frames):
     return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
 
 
-class Landscape(host_model.SVDDemo):
-    """SVD's class of the host, trained in this world."""
-
-    cil_family = "simulated leak"  # its latents are of that space, see nodes/families.py
-
-
 class SVD:
     """SVD's kind."""
 
@@ -42,9 +37,7 @@ class SVD:
 
     def __init__(self, file):
         self.file = file
-        config = Landscape(host_model.UNET)
-        config.set_inference_dtype(torch.float32, None)
-        model = config.get_model({})
+        model = host_model.build(Landscape)  # of the simulated leak's family: its latents are of that space
         model.load_model_weights(host_model.weights(file, model.diffusion_model))
         self.model = host_model.patcher_of(model)
         self.vision, self.vae = graph.sockets()

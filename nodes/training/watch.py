@@ -36,7 +36,7 @@ def calibrated(
     model: Model, denoise: "Denoiser", clips: ClipSet, count: int, levels: list[tuple[float, float]], seed: int, device: torch.device
 ) -> calibration.Evidence:
     """`count` clips of a set, evenly over it, through the model as it is now. levels: (fraction, sigma)."""
-    sigmas, apart = [sigma for _, sigma in levels], not denoise.adapter.frames_as_batch and model_family(model).first_apart
+    sigmas, apart = [sigma for _, sigma in levels], model_family(model).first_apart
     evidence = calibration.Evidence(Sampling.of(model).process, sigmas, 2)
     for index in torch.linspace(0, len(clips) - 1, min(count, len(clips))).round().int().tolist():
         clip = clips[index]
