@@ -21,6 +21,11 @@ class Tracks:
     velocity: torch.Tensor
 
     @property
+    def seen(self):
+        """In which frames something looks like the subject: [n, t]."""
+        return self.errors <= LOST
+
+    @property
     def travel(self):
         """The way from the first frame to the last, pixels: [n]."""
         return self.velocity.norm(dim=-1) * (self.places.shape[1] - 1)
@@ -28,21 +33,23 @@ class Tracks:
     @property
     def lost(self):
         """Share of frames in which nothing looks like the subject: [n]."""
-        return (self.errors > LOST).float().mean(1)
+        return 1 - self.seen.float().mean(1)
 
 
 def track(pixels, truth):
     """Follow each clip's subject: pixels [n, t, 3, H, W] RGB in [0, 1]; truth: the n Scenes whose first frames were animated.
 
     The subject of the first frame is laid on every place of every frame; where its colours
-    fit best, it is. The velocity is the median of those between all pairs of frames
-    (Theil and Sen), so single frames that jump do not count.
+    fit best, it is. The velocity is the median of those between all pairs of frames in which
+    it is seen (Theil and Sen), so single frames that jump do not count; where it is seen in
+    no two, the velocity is zero.
     """
     found = [_follow(clip, truth[i : i + 1]) for i, clip in enumerate(pixels)]
     places, errors = (torch.stack(v) for v in zip(*found))
     i, j = torch.triu_indices(pixels.shape[1], pixels.shape[1], 1).to(places.device)
-    slopes = (places[:, j] - places[:, i]) / (j - i)[:, None]
-    return Tracks(places, errors, slopes.median(1).values)
+    seen = errors <= LOST
+    slopes = ((places[:, j] - places[:, i]) / (j - i)[:, None]).where((seen[:, i] & seen[:, j])[..., None], torch.nan)
+    return Tracks(places, errors, slopes.nanmedian(1).values.nan_to_num(0.0))
 
 
 def _follow(frames, scene):

@@ -10,11 +10,12 @@ STILL = 0.25  # of the true way, below which a clip stands still
 DOT, LIGHT, DARK = 2, (255, 255, 255, 220), (30, 30, 30, 160)
 
 
-def told(travel, true):
-    """Pixels of travel in words. true: of the true clip."""
-    if travel < STILL * true:
-        return "stands still"
-    return f"goes {100 * travel / true:.0f} % of the true way"
+def told(tracks, true):
+    """One clip's track in words. true: pixels of travel of the true clip."""
+    travel, frames = float(tracks.travel), tracks.errors.shape[1]
+    words = "stands still" if travel < STILL * true else f"goes {100 * travel / true:.0f} % of the true way"
+    gone = round(float(tracks.lost) * frames)
+    return f"{words}, gone in {gone} of {frames} frames" if gone else words
 
 
 def trailed(frames, tracks):
@@ -22,7 +23,7 @@ def trailed(frames, tracks):
     from PIL import Image, ImageDraw
 
     factor = frames.shape[1] / scenes.SIZE
-    been = [place if error <= measure.LOST else None for place, error in zip((tracks.places[0] * factor).tolist(), tracks.errors[0].tolist())]
+    been = [place if seen else None for place, seen in zip((tracks.places[0] * factor).tolist(), tracks.seen[0].tolist())]
     out = []
     for k, frame in enumerate(frames):
         picture = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy()).convert("RGBA")
@@ -46,5 +47,5 @@ def panels(scene, clips):
     tracks = {name: measure.track(clip.movedim(-1, 1)[None].float().cpu(), scene) for name, clip in every.items()}
     travel = {name: float(found.travel) for name, found in tracks.items()}
     made = [trailed(pictures.enlarged(clip.float().cpu()), tracks[name]) for name, clip in every.items()]
-    captions = [f"{name}: what was possible" if i == 0 else f"{name}: {told(travel[name], travel[TRUE])}" for i, name in enumerate(every)]
+    captions = [f"{name}: what was possible" if i == 0 else f"{name}: {told(tracks[name], travel[TRUE])}" for i, name in enumerate(every)]
     return made, captions, list(travel.values())

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cil_pack.demo.landscape import measure, scenes
+from cil_pack.demo.landscape import measure, panels, scenes
 
 
-def drawn(n, seed=3):
-    return scenes.sample(n, torch.Generator().manual_seed(seed))
+def drawn(n, seed=3, alike=False):
+    return scenes.sample(n, torch.Generator().manual_seed(seed), alike=alike)
 
 
 def still(scene):
@@ -93,6 +93,16 @@ def test_tracks_find_the_way_and_flicker_is_none(flicker):
 def test_a_clip_without_its_subject_is_lost():
     scene = drawn(3, seed=7)
     assert measure.track(scenes.render(scene.replace(radius=0.01), 2), scene).lost.min() > 0
+
+
+def test_frames_without_the_subject_do_not_make_a_way():
+    scene = scenes.gliding(drawn(6, seed=7, alike=True), 2.4)
+    clips, gone = scenes.render(scene), scenes.render(scene.replace(radius=0.01))
+    clips[:, 7:] = gone[:, 7:].roll(9, -1)
+    tracks = measure.track(clips, scene)
+    assert tracks.lost.median() > 0.3 and (tracks.travel / (2.4 * 11) - 1).abs().max() < 0.1
+    assert panels.told(measure.Tracks(*(v[:1] for v in (tracks.places, tracks.errors, tracks.velocity))), 2.4 * 11).endswith(" of 12 frames")
+    assert (measure.track(gone.roll(9, -1), scene).travel == 0).any()
 
 
 def test_the_nearest_clip_has_the_camera_too():
