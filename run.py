@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The pack's commands, with nothing installed beforehand but Python 3.10 or newer.
 
-    python run.py demo              run an example in a real ComfyUI and show what the pack does
+    python run.py demo [NAME]       run an example in a real ComfyUI and show what the pack does (demo_wan: on Wan's kind)
     python run.py host [PORT]       a ComfyUI with the pack in it, its page left open to play
     python run.py test [ARGS]       the tests (ARGS go to pytest)
     python run.py lint              style, format and types
@@ -353,8 +353,12 @@ def error_of(entry):
 
 
 def demo(arguments):
-    """Run workflows/api/demo.json and leave its video and picture in demo-output/."""
-    prompt = json.loads((ROOT / "workflows" / "api" / "demo.json").read_text(encoding="utf-8"))
+    """Run workflows/api/demo.json, or another of the demo's there, and leave its video and picture in demo-output/."""
+    graphs = {file.stem: file for file in sorted((ROOT / "workflows" / "api").glob("demo*.json"))}
+    name = arguments[0] if arguments else "demo"
+    if name not in graphs:
+        raise SystemExit(f"there is no example '{name}': {', '.join(graphs)}")
+    prompt = json.loads(graphs[name].read_text(encoding="utf-8"))
     out = ROOT / "demo-output"
     out.mkdir(exist_ok=True)
     began = time.time()

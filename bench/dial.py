@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ..cil import dial
+from ..demo.landscape.wan import model as wan
 from ..nodes import levers, previews
 from ..nodes.early_start import CILEarlyStart
 from . import sampling, sources
@@ -23,6 +24,7 @@ ASKED = (0.5, 1.0, 1.5, 2.0)  # of the data's median motion
 USUAL = 127  # the motion bucket that the model is told
 TOLERANCE = 0.1
 EXACT = "exact"
+LEAKS = {SIMULATED: 0.7, EXACT: 0.0}
 WHAT = {SIMULATED: "the simulated leak", EXACT: "an exact model, which does not leak"}
 
 
@@ -54,6 +56,7 @@ class Picture:
         """-> (motion, distance, likeness) of one clip."""
         samples = previews.sampled([patched], run, run.seed)
         frames = self.source.vae.decode(samples)
+        frames = frames.reshape(-1, *frames.shape[-3:])
         found = self.source.judged(samples, frames, self.k)
         likeness = 1 - float((frames - self.image).abs().mean())
         return float(found[self.source.motion]) / self.median, float(found[self.source.distance]), likeness
@@ -119,9 +122,20 @@ def plot(series, path, title):
     plt.close(figure)
 
 
+def source_of(checkpoint, count):
+    """What is animated, `count` pictures. Loads the model."""
+    if checkpoint in LEAKS:
+        return sources.LeakSource(count, USUAL, LEAKS[checkpoint])
+    if checkpoint in wan.CHECKPOINTS:
+        return sources.TrainedSource(checkpoint, count)
+    return sources.DemoSource(checkpoint, count, USUAL)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--checkpoint", action="append", help="leaking, healthy, simulated, exact or a file of the demo's kind; default: leaking")
+    parser.add_argument(
+        "--checkpoint", action="append", help="leaking, healthy, wan_leaking, wan_healthy, simulated, exact or a file of the demo's kind; default: leaking"
+    )
     parser.add_argument("--lever", default=levers.GAIN, choices=list(levers.MADE), help="what is turned")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--price", type=float, help="by how much the distance may rise; default: 0.1 in latents, 0.02 in RGB")
@@ -129,8 +143,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     count = 3 if options.quick else options.pictures
     for checkpoint in options.checkpoint or ["leaking"]:
-        leaks = {SIMULATED: 0.7, EXACT: 0.0}
-        source = sources.LeakSource(count, USUAL, leaks[checkpoint]) if checkpoint in leaks else sources.DemoSource(checkpoint, count, USUAL)
+        source = source_of(checkpoint, count)
         series = {"plain": {}, "preset": {}, "dial": {}}
         for k in range(count):
             picture = Picture(source, k, options.lever, sampling.STEPS, options.price)
@@ -151,7 +164,7 @@ def main(arguments=None):
         head = [
             f"# Got against asked on {what}",
             "",
-            f"`python run.py do bench.dial --checkpoint {checkpoint} --lever '{options.lever}' --pictures {count}{price}`: {count} held-out pictures, one seed each, {sampling.STEPS} Euler steps, Karras, CFG 1; the model is told motion bucket {USUAL} whatever is asked. "
+            f"`python run.py do bench.dial --checkpoint {checkpoint} --lever '{options.lever}' --pictures {count}{price}`: {count} held-out pictures, one seed each, {sampling.STEPS} Euler steps, {source.scheduler}, CFG 1; a model that is told a motion bucket is told {USUAL} whatever is asked. "
             f"Motion: that of the nearest true clip over the median of the data's. preset: Early Start's family preset. dial: {options.lever}, previews of {picture.short.steps} steps, at most two full runs' model calls, then the full run; all calls are counted. Mean ± standard error. A demo model on demo data, read by a tracker that knows its world.",
             "",
             f"![Got against asked](dial_{checkpoint}.png)",

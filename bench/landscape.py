@@ -71,15 +71,12 @@ class Read:
 @torch.inference_mode()
 def sampled(made, patched, held_out, seeds, steps):
     """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]."""
-    import nodes as host
-
     out = []
     for scene in (held_out[i : i + 1] for i in range(len(held_out))):
         conditions = made.conditioned(scenes.render(scene, 1)[0].movedim(1, -1))
         for seed in range(seeds):
-            samples = host.KSampler().sample(patched, seed, steps, 1.0, "euler", made.scheduler, *conditions, 1.0)[0]["samples"]
-            frames = made.vae.decode(samples)
-            out.append(frames.reshape(-1, *frames.shape[-3:]).movedim(-1, 1).clamp(0, 1).cpu())
+            frames = graph.sampled(patched, made.vae, conditions, seed, steps, made.scheduler)
+            out.append(frames.movedim(-1, 1).clamp(0, 1).cpu())
     return torch.stack(out)
 
 

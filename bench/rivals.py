@@ -2,6 +2,7 @@
 
     python run.py do bench.rivals --checkpoint leaking
     python run.py do bench.rivals --checkpoint simulated
+    python run.py do bench.rivals --checkpoint wan_leaking
     python run.py do bench.rivals --checkpoint svd_xt.safetensors --pictures FOLDER --steps 25 --cfg 2.5
     python run.py do bench.rivals --checkpoint wan_i2v.safetensors --vae VAE --text-encoder UMT5 --pictures FOLDER \\
         --prompt "..." --steps 20 --cfg 5 --width 832 --height 480 --frames 81 --fps 16
@@ -26,6 +27,7 @@ import torch
 from ..cil import attention_bias, consistency, flow
 from ..cil.clips import stamp
 from ..demo import model
+from ..demo.landscape.wan import model as wan
 from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
 from . import fvd, motion_gain, rivals_page, sampling, sources
 from .sampling import node
@@ -33,7 +35,8 @@ from .sources import SIMULATED, STEADY
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
-PLAIN, WAN = "plain", "wan"
+PLAIN, WAN, TRAINED_WAN = "plain", "wan", "trained wan"
+DEMOS = {**model.CHECKPOINTS, **wan.CHECKPOINTS}
 TRUE_CLIPS = 48  # of the demo's world, to which the FVD is taken
 
 
@@ -159,6 +162,7 @@ LEVELS = {
     SIMULATED: Levels(20.0, 3.0, 3.0, (2.0, 3.33)),
     "file": Levels(100.0, 50.0, 5.0),
     WAN: Levels(0.97, 0.93, 0.8, (1.2, 1.4)),
+    TRAINED_WAN: Levels(0.95, 0.85, 0.83),
 }
 START, GAIN, NOISE, CONDITION, ATTENTION, PAIR = "early start", "motion gain", "other starts", "on the condition", "on attention", "pairs"
 
@@ -199,7 +203,7 @@ def cures(o):
         *(Cure(f"progressive noise, a {a:g}", lambda run, a=a: other_start(run, method=start_noise.PROGRESSIVE, a=a), NOISE, "each frame's noise is partly the one before") for a in (1.0, 2.0)),
         Cure("low-pass in every evaluation, 2.5", lambda run: on_condition(run, low_pass.LowPassCondition, strength=2.5, end_at=0.8), CONDITION, "the model sees a blurred picture in the first steps"),
         *(Cure(f"TimeNoise at inference, {p}", lambda run, p=p: timenoised(run, p), CONDITION, "noise on the picture, less towards the end, in a model not trained with it") for p in (timenoise.GENTLE, timenoise.LTX, timenoise.COGVIDEOX)),
-        *(of_wan() if o.kind == WAN else of_svd()),
+        *(of_wan() if o.kind in (WAN, TRAINED_WAN) else of_svd()),
         Cure(f"early start, Analytic-Init, {at.high:g} + motion gain {g:g}", lambda run: gained(run, start=at.high, gain=g, end=at.end), PAIR, "both"),
         Cure(f"early start, Analytic-Init, {at.high:g} + TimeNoise gentle", both(high, gentle), PAIR, "both"),
         Cure(f"motion gain {g:g} + TimeNoise gentle", both(gain, gentle), PAIR, "both"),
@@ -271,11 +275,7 @@ class Clips:
         if o.kind == WAN:
             settings |= {name: str(getattr(o, name)) for name in ("vae", "text_encoder", "clip_vision", "prompt", "negative")}
         weights = (
-            b""
-            if o.kind == SIMULATED
-            else model.CHECKPOINTS[o.checkpoint].read_bytes()
-            if o.kind == "demo"
-            else f"{o.checkpoint} {stamp(o.checkpoint)}".encode()
+            b"" if o.kind == SIMULATED else DEMOS[o.checkpoint].read_bytes() if o.checkpoint in DEMOS else f"{o.checkpoint} {stamp(o.checkpoint)}".encode()
         )
         content = hashlib.sha256(weights + json.dumps(settings).encode())
         self.source, self.o, self.backend = source, o, flow.dis()
@@ -382,13 +382,14 @@ def arguments_of(arguments):
     parser.add_argument("--only", action="append", help="rows whose name has this word; may be repeated")
     parser.add_argument("--out", type=Path, default=sampling.RESULTS)
     o = parser.parse_args(arguments)
-    o.kind = "demo" if o.checkpoint in model.CHECKPOINTS else SIMULATED if o.checkpoint == SIMULATED else "file"
+    kinds = dict.fromkeys(model.CHECKPOINTS, "demo") | dict.fromkeys(wan.CHECKPOINTS, TRAINED_WAN) | {SIMULATED: SIMULATED}
+    o.kind = kinds.get(o.checkpoint, "file")
     if o.kind == "file" and o.vae is not None:
         o.kind = WAN
         if o.text_encoder is None:
             parser.error("a model of Wan's kind needs its text encoder: --text-encoder FILE")
     if o.kind in ("file", WAN) and not Path(o.checkpoint).is_file():
-        parser.error(f"{o.checkpoint} is no demo checkpoint ({', '.join(model.CHECKPOINTS)}), not {SIMULATED}, and no file")
+        parser.error(f"{o.checkpoint} is no demo checkpoint ({', '.join(DEMOS)}), not {SIMULATED}, and no file")
     if o.kind in ("file", WAN) and o.network is not None and o.real is None:
         parser.error("an FVD is to real clips: --real FOLDER says where they are")
     return o
@@ -411,6 +412,8 @@ def source_of(o):
         return sources.DemoSource(o.checkpoint, o.images, o.bucket)
     if o.kind == SIMULATED:
         return sources.LeakSource(o.images, o.bucket)
+    if o.kind == TRAINED_WAN:
+        return sources.TrainedSource(o.checkpoint, o.images)
     return (sources.WanSource if o.kind == WAN else sources.FileSource)(o)
 
 

@@ -7,7 +7,7 @@ latent, image, and `judged(samples, frames, k)` -> figures, of which `motion` an
 import torch
 
 from ..demo import latents, scenes
-from ..demo.landscape import graph, measure, panels, simulated
+from ..demo.landscape import graph, measure, panels, simulated, trained
 from ..demo.landscape import scenes as landscape
 from ..nodes.demo_leak import SimulatedLeak
 from . import motion_gain, sampling
@@ -16,13 +16,13 @@ SIMULATED = "simulated"  # as a table's checkpoint is called
 
 STEADY = ("consistent motion", "flicker", "likeness", "dynamic degree")
 COST = ("evaluations", "seconds")
-STILL = "still clips"
+STILL, TRAVEL, NEAREST = "still clips", "travel, pixels", "distance to the nearest true clip"
 
 
 class DemoSource(sampling.Demo):
     """A demo checkpoint and held-out scenes: the truth is known."""
 
-    motion, distance = "speed / asked", "distance to the nearest true clip"
+    motion, distance = "speed / asked", NEAREST
     columns = (motion, STILL, distance, *STEADY, *COST)
     price = 0.1  # of distance, in units of the latents: a clip that is this much further from a true one than the plain one is broken
     scheduler = "karras"
@@ -54,10 +54,17 @@ class DemoSource(sampling.Demo):
         return scenes.render(scene.replace(heading=float((draw * 3 + k) % scenes.HEADINGS)), scenes.FRAMES)[0].movedim(1, -1)
 
 
+def tracked(frames, scene, still):
+    """Figures of a clip of the landscape, frames [t, H, W, 3]. still: pixels of travel below which it stands."""
+    pixels = frames.movedim(-1, 1)[None].float()
+    tracks = measure.track(pixels, scene)
+    return {TRAVEL: float(tracks.travel), STILL: float(tracks.travel < still), NEAREST: float(measure.nearest_clip(pixels, scene, tracks)[1])}
+
+
 class LeakSource:
     """The simulated leak: a scene of the landscape a picture, and the exact denoiser of it, which copies its picture by a known amount."""
 
-    motion, distance = "travel, pixels", "distance to the nearest true clip"
+    motion, distance = TRAVEL, NEAREST
     columns = (motion, STILL, distance, *STEADY, *COST)
     price = 0.02  # as above, in RGB
     scheduler = "karras"
@@ -80,14 +87,8 @@ class LeakSource:
         return *graph.conditioned(vision, self.vae, first, self.bucket), first
 
     def judged(self, samples, frames, k):
-        scene, pixels = self.scene(k)[-1], frames.movedim(-1, 1)[None].float()
-        tracks = measure.track(pixels, scene)
-        true = float(scene.motion[0, :2].norm()) * (landscape.FRAMES - 1)
-        return {
-            self.motion: float(tracks.travel),
-            STILL: float(tracks.travel < panels.STILL * true),
-            self.distance: float(measure.nearest_clip(pixels, scene, tracks)[1]),
-        }
+        scene = self.scene(k)[-1]
+        return tracked(frames, scene, panels.STILL * float(scene.motion[0, :2].norm()) * (landscape.FRAMES - 1))
 
     def median(self, k):
         """The median travel of the clips that picture k allows and the model knows, pixels."""
@@ -99,6 +100,40 @@ class LeakSource:
         allowed, shares = landscape.candidates(self.scene(k)[-1])
         chosen = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(draw))
         return landscape.render(allowed[chosen])[0].movedim(1, -1)
+
+
+class TrainedSource:
+    """A model trained in the landscape world, of SVD's or of Wan's kind, and held-out scenes: the amount of motion is left open."""
+
+    motion, distance = TRAVEL, NEAREST
+    columns = (motion, STILL, distance, *STEADY, *COST)
+    price = 0.02  # as above, in RGB
+    early = sampling.Demo.early
+
+    def __init__(self, checkpoint, count):
+        self.made = trained.of(checkpoint)
+        self.model, self.vae, self.scheduler = self.made.model, self.made.vae, self.made.scheduler
+        self.scenes, self.fps, self.typical = trained.held_out(count, self.made.frames), landscape.FPS, trained.typical_travel(self.made.frames)
+        self.name = f"the demo model *{{}}*, of {self.made.kind} kind, trained on a balloon over hills"
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def picture(self, k):
+        first = landscape.render(self.scenes[k : k + 1], 1)[0].movedim(1, -1)
+        return *self.made.conditioned(first), first
+
+    def judged(self, samples, frames, k):
+        return tracked(frames, self.scenes[k : k + 1], panels.STILL * self.typical)
+
+    def median(self, k):
+        """The data's median travel, pixels."""
+        return self.typical
+
+    def true_clip(self, k, draw):
+        allowed, shares = landscape.candidates(self.scenes[k : k + 1], self.made.frames)
+        chosen = torch.multinomial(shares, 1, generator=torch.Generator().manual_seed(draw))
+        return landscape.render(allowed[chosen], self.made.frames)[0].movedim(1, -1)
 
 
 class FileSource:

@@ -8,6 +8,8 @@ from .demo_leak import SceneType
 from .host.types import ClipVision
 from .training.nodes import ClipsType
 
+SVD, WAN = "SVD", "Wan"
+
 
 class DemoClips(io.ComfyNode):
     @classmethod
@@ -32,6 +34,13 @@ class DemoClips(io.ComfyNode):
                     optional=True,
                     tooltip="From Simulated Leak, to probe its model: all clips begin with this scene's picture and go the ways that the model knows. Unconnected: clips for Load Demo Model.",
                 ),
+                io.Combo.Input(
+                    "model_kind",
+                    options=[SVD, WAN],
+                    default=SVD,
+                    optional=True,
+                    tooltip="For which of Load Demo Model's: SVD for leaking and healthy, Wan for wan_leaking and wan_healthy, whose clips have 13 frames and no image embedding. Not used while a scene is connected.",
+                ),
             ],
             outputs=[
                 ClipsType.Output(
@@ -41,10 +50,13 @@ class DemoClips(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip_vision: ClipVision, count: int, seed: int, scene: scenes.Scenes | None = None) -> io.NodeOutput:
+    def execute(cls, clip_vision: ClipVision, count: int, seed: int, scene: scenes.Scenes | None = None, model_kind: str = SVD) -> io.NodeOutput:
         from ..demo import clips
         from ..demo.landscape import clips as landscape
+        from ..demo.landscape.wan import clips as wan
 
+        if scene is None and model_kind == WAN:
+            return io.NodeOutput(wan.fair(count, seed))
         if scene is None:
             return io.NodeOutput(clips.fair(clip_vision, count, seed))
         drawn = landscape.fair(scene, count, seeded(seed))

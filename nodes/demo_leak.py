@@ -53,7 +53,7 @@ class DemoCompare(io.ComfyNode):
             category=CATEGORY,
             description="Two or three clips of a scene beside a true one: a trail behind the subject, and in words how far it gets. The subject is found by its looks, which flicker does not fool.",
             inputs=[
-                SceneType.Input("scene", tooltip="From Simulated Leak: the scene whose first frame was animated."),
+                SceneType.Input("scene", tooltip="From Simulated Leak, or from Demo Scene with world landscape: the scene whose first frame was animated."),
                 io.Image.Input("before", tooltip="Frames of the first clip, 128 x 128, as the model of the scene makes them."),
                 io.Image.Input("after", tooltip="Frames of the second clip."),
                 io.String.Input("before_caption", default="plain", tooltip="Name of the first clip, under it."),

@@ -19,11 +19,12 @@ def conditioned(vision, vae, first, bucket=scenes.OPEN):
 
 
 @torch.inference_mode()
-def sampled(model, vae, conditions, seed, steps):
+def sampled(model, vae, conditions, seed, steps, scheduler="karras"):
     """One clip -> IMAGE frames [t, H, W, 3]. conditions: as `conditioned` gives them."""
     import nodes as host
 
-    return vae.decode(host.KSampler().sample(model, seed, steps, 1.0, "euler", "karras", *conditions, 1.0)[0]["samples"])
+    frames = vae.decode(host.KSampler().sample(model, seed, steps, 1.0, "euler", scheduler, *conditions, 1.0)[0]["samples"])
+    return frames.reshape(-1, *frames.shape[-3:])  # a video VAE gives a clip of clips
 
 
 def early(model, sigma, analytic=True):

@@ -15,7 +15,7 @@ def told(tracks, true):
     travel, frames = float(tracks.travel), tracks.errors.shape[1]
     words = "stands still" if travel < STILL * true else f"goes {100 * travel / true:.0f} % of the true way"
     gone = round(float(tracks.lost) * frames)
-    return f"{words}, gone in {gone} of {frames} frames" if gone else words
+    return f"{words}, deformed or gone in {gone} of {frames} frames" if gone else words
 
 
 def trailed(frames, tracks):

@@ -3,7 +3,12 @@
 Of the scenes 0 to 15, each with the demo graph's settings and one sampler's seed, the moving picture
 (demo/compare.webp) shows the one whose gain in travel by Motion Gain is the median of the sixteen (the
 lower of the two in the middle). The strip (simulated-leak.webp of the help pages) has the first eight as they come.
+
+`... picture wan_leaking` prints the same travels of a model of Wan's kind, with the settings of the graph
+demo_wan, and draws nothing. That graph shows the scene to which Motion Gain adds most.
 """
+
+import argparse
 
 import torch
 
@@ -12,6 +17,7 @@ from . import graph, panels, scenes
 
 SCENES, SHOWN, SEED, STEPS = 16, 8, 1, 20
 LEAK, ABOVE = 0.7, 3.0
+WAN_START, WAN_GAIN, WAN_ABOVE, WAN_BUCKET = 0.9, 1.4, 0.83, 127
 QUALITY = 80
 
 
@@ -25,17 +31,36 @@ def animated(seed):
     return scene, {name: graph.sampled(patched, vae, conditions, SEED, STEPS) for name, patched in ways.items()}
 
 
+def animated_by_wan(checkpoint, seed):
+    """The same of a trained model of Wan's kind."""
+    from ...nodes.demo import LANDSCAPE, DemoScene
+    from . import trained
+
+    made = trained.of(checkpoint)
+    first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(seed, WAN_BUCKET, made.frames, LANDSCAPE).args
+    conditions = made.conditioned(first)
+    ways = {"plain": made.model, "Early Start": graph.early(made.model, WAN_START), "Motion Gain": graph.gained(made.model, WAN_GAIN, WAN_ABOVE)}
+    clips = {name: graph.sampled(patched, made.vae, conditions, SEED, STEPS, made.scheduler) for name, patched in ways.items()}
+    return scene, clips
+
+
 @torch.inference_mode()
 def main(arguments=None):
     from PIL import Image
 
     from ...nodes import pictures
 
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("checkpoint", nargs="?", help="wan_leaking or wan_healthy; without one the simulated leak")
+    checkpoint = parser.parse_args(arguments).checkpoint
     found = []
     for seed in range(SCENES):
-        made, captions, travel = panels.panels(*animated(seed))
+        made, captions, travel = panels.panels(*(animated_by_wan(checkpoint, seed) if checkpoint else animated(seed)))
         found.append((travel[3] - travel[1], seed, made, captions))
         print(seed, [round(t, 1) for t in travel], flush=True)
+    if checkpoint:
+        print("Motion Gain adds, pixels: " + ", ".join(f"{gain:.1f} (scene {seed})" for gain, seed, *_ in sorted(found, key=lambda f: f[:2])))
+        return
     gain, chosen, made, captions = sorted(found, key=lambda f: f[:2])[(SCENES - 1) // 2]
     print(f"shown: scene {chosen}, sampler's seed {SEED}: Motion Gain adds {gain:.1f} pixels")
     image = lambda frame: Image.fromarray((frame * 255).round().byte().numpy())

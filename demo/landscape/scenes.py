@@ -172,13 +172,18 @@ def bucket(motion):
     return (amount(motion) * (MAX_BUCKET / (MAX_SPEED + PAN))).round()
 
 
-def gliding(scenes, pixels, other=False):
+def pixels_of(bucket):
+    """The other way round, for a subject under a camera that stands: pixels a frame."""
+    return bucket * (MAX_SPEED + PAN) / MAX_BUCKET
+
+
+def gliding(scenes, pixels, other=False, frames=FRAMES):
     """The same first frames, the subject gliding `pixels` a frame under a camera that stands, through the frame's middle.
 
     other: as true a clip, the other way as far as the frame has room for it.
     """
     ways = torch.tensor(_directions(HEADINGS))
-    end = scenes.start[:, None] + (FRAMES - 1) * pixels * ways
+    end = scenes.start[:, None] + (frames - 1) * pixels * ways
     outside = (MARGIN - end).clamp(min=0).sum(-1) + (end - (SIZE - MARGIN)).clamp(min=0).sum(-1)  # [n, HEADINGS]
     through_the_middle = ((SIZE / 2 - scenes.start)[:, None] * ways).sum(-1) / SIZE
     first = ways[(through_the_middle - 1000 * outside).argmax(1)]

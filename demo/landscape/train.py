@@ -89,7 +89,7 @@ class Wan:
     """The same of Wan's kind, whose times are drawn evenly under its shift."""
 
     told, noise, dropout = 0.0, {}, 0.0
-    alike, batch, lengths = True, 8, {"leaking": Length(2000, 2200), "healthy": Length(2000, 8000)}
+    alike, batch, lengths = True, 8, {"leaking": Length(2000, 2200), "healthy": Length(2000, 5000)}
     SCENES = 8000  # twice as many clips; drawn once and kept
 
     @property

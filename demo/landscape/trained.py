@@ -67,7 +67,7 @@ class Wan:
 
 
 def of(file):
-    """The kind of a checkpoint, loaded."""
-    file = Path(file)
+    """The kind of a checkpoint, loaded: a file, or a name of wan/model.py."""
+    file = wan_model.CHECKPOINTS.get(file, Path(file))
     with safe_open(file, "pt") as opened:
         return (Wan if "patch_embedding.weight" in opened.keys() else SVD)(file)

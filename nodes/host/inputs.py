@@ -210,6 +210,6 @@ TAKEN = {
     "SAMPLER": thing("a sampler", "sample"),
     "OPTICAL_FLOW": thing("an optical flow model, from Load Optical Flow Model", "model", "load_device"),
     "CIL_MOMENTS": made_by("moments, from Load Moments or Estimate Moments", Moments),
-    "CIL_DEMO_SCENE": thing("a scene, from Simulated Leak", "motion", "start", "kind"),
+    "CIL_DEMO_SCENE": thing("a scene of the landscape, from Simulated Leak or Demo Scene", "motion", "start", "kind"),
     "CIL_CLIPS": thing("a prepared data set, from Prepare Clips or Demo Clips", "motion", "settings", "shape"),
 }

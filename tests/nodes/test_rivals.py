@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cil_pack.bench import rivals, rivals_page, sources
+from cil_pack.bench import dial, rivals, rivals_page, sources
+from cil_pack.demo.landscape import scenes
 
 pytest.importorskip("cv2")
 
@@ -42,6 +43,13 @@ def table_of(path):
     return [dict(zip([c.strip() for c in lines[0]], [c.strip() for c in line], strict=True)) for line in lines[1:]]
 
 
+def test_the_dial_is_measured_on_a_trained_model_of_wans_kind(capsys):
+    source = dial.source_of("wan_leaking", 1)
+    picture = dial.Picture(source, 0, dial.levers.GAIN, 3, None)
+    got = picture.dialled(1.0)
+    assert got.calls <= 9 and got.motion >= 0 and picture.plain().calls == 3
+
+
 def test_what_cannot_act_on_the_simulated_leak_is_plain_to_the_bit():
     o = rivals.arguments_of(["--checkpoint", "simulated", "--images", "1", "--steps", "8"])
     source, rows = rivals.source_of(o), {cure.name: cure for cure in rivals.cures(o)}
@@ -53,6 +61,22 @@ def test_what_cannot_act_on_the_simulated_leak_is_plain_to_the_bit():
     plain, noised, gained = clips.values()
     assert torch.equal(plain, noised) and not torch.equal(plain, gained)
     assert travel["motion gain 3.33 above sigma 3"] > travel["plain"] + 5
+
+
+def test_the_trained_model_of_wans_kind_has_its_rows_and_its_truth():
+    o = rivals.arguments_of(["--checkpoint", "wan_leaking", "--images", "2", "--steps", "6"])
+    source, rows = rivals.source_of(o), {cure.name: cure for cure in rivals.cures(o)}
+    assert {"DyMoS, gamma 0.6, first 20% of the steps", "Painter's scaling 1.5", "motion gain 1.4 above sigma 0.83"} <= rows.keys()
+    true, found = source.true_clip(1, 0), {}
+    for name in ("plain", "DyMoS, gamma 1.5, first 20% of the steps", "motion gain 2 above sigma 0.83"):
+        samples, image, cost = rivals.sampled(source, rows[name], 1, 0, o)
+        assert cost["evaluations"] == 6 and torch.equal(true[:1], image)
+        found[name] = samples
+    plain, *others = found.values()
+    assert not any(torch.equal(plain, other) for other in others)
+    judged = source.judged(None, true, 1)
+    assert judged["distance to the nearest true clip"] < 0.05 and judged["travel, pixels"] <= scenes.SIZE
+    assert source.median(0) == source.median(1) > 15
 
 
 def row(number, name, motion, kind="other starts", idle=False, spread=0.01):

@@ -6,8 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 import nodes
-from cil_pack.demo.landscape import scenes
+from cil_pack.demo.landscape import measure, scenes
 from cil_pack.demo.landscape.wan import clips, graph, latents, model
+from cil_pack.nodes.demo import WAN, DemoScene, LoadDemoModel
+from cil_pack.nodes.demo_clips import DemoClips
+from cil_pack.nodes.demo_leak import DemoCompare
 from cil_pack.nodes.host.models import model_family
 from cil_pack.nodes.training import model as trainable
 from cil_pack.nodes.training import train
@@ -90,3 +93,52 @@ def test_a_strange_file_is_refused(tmp_path):
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="cannot be read"):
         model.load(str(path))
+
+
+def run(node, *given, **named):
+    return node.PREPARE_CLASS_CLONE(None).execute(*given, **named).args
+
+
+def test_the_nodes_offer_the_checkpoints_that_are_there():
+    assert set(WAN) == set(model.CHECKPOINTS) and all(file.is_file() for file in model.CHECKPOINTS.values())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("checkpoint", WAN)
+def test_an_artists_graph_draws_the_balloon(checkpoint):
+    patcher, clip_vision, vae, text = run(LoadDemoModel, checkpoint)
+    first, true, other, scene = run(DemoScene, 3, 127, clips.FRAMES, "landscape")
+    assert true.shape == other.shape == (clips.FRAMES, scenes.SIZE, scenes.SIZE, 3)
+    assert torch.equal(first[0], true[0]) and torch.equal(true[0], other[0]) and (true[-1] - other[-1]).abs().mean() > 0.01
+    positive, negative, latent = graph.conditioned(vae, first)
+    assert torch.equal(text[0][0], positive[0][0])
+    samples = nodes.KSampler().sample(patcher, 1, 12, 1.0, "euler", "simple", positive, negative, latent, 1.0)[0]["samples"]
+    frames = vae.decode(samples)[0]
+    assert (frames[0] - first[0]).abs().mean() < 0.05
+    drawn = measure.track(frames.movedim(-1, 1)[None], scene)
+    assert drawn.lost < 0.5
+    strips = run(DemoCompare, scene, frames, true, "plain", "the truth")[1]
+    assert strips.shape[-1] == 3
+
+
+@pytest.mark.parametrize("bucket", [0, 60, 255])
+def test_a_scene_of_the_landscape_moves_as_much_as_its_bucket_says_and_stays_in_the_frame(bucket):
+    *_, scene = run(DemoScene, 5, bucket, clips.FRAMES, "landscape")
+    assert float(scenes.bucket(scene.motion)) == bucket
+    places = scenes.path(scene, clips.FRAMES)
+    assert places.min() >= scenes.MARGIN - 1e-3 and places.max() <= scenes.SIZE - scenes.MARGIN + 1e-3
+
+
+def test_a_scene_of_the_disks_is_refused_where_a_landscape_is_needed():
+    *_, clip, _, scene = run(DemoScene, 5, 60, 3)
+    _, clip_vision, *_ = run(LoadDemoModel, "leaking")
+    for node, given in ((DemoCompare, (scene, clip, clip, "a", "b")), (DemoClips, (clip_vision, 2, 0, scene))):
+        with pytest.raises(ValueError, match="a scene of the landscape"):
+            run(node, *given)
+
+
+def test_demo_clips_of_wans_kind_are_those_that_its_training_had_not():
+    _, clip_vision, *_ = run(LoadDemoModel, "leaking")
+    (made,) = run(DemoClips, clip_vision, 2, 0, None, "Wan")
+    assert made[0].latents.shape == (16, 4, 16, 16)
+    assert torch.equal(made[1].latents, clips.fair(2, 0)[1].latents)

@@ -17,6 +17,7 @@ from ...model import patcher_of, weights
 from . import latents
 
 FOLDER = Path(__file__).parent
+CHECKPOINTS = {name: FOLDER / f"{name}.safetensors" for name in ("wan_leaking", "wan_healthy")}
 DECODER = FOLDER / "decoder.safetensors"  # of the VAE, for one frame; shared by both
 TEXT = 32  # width of the text embedding, which is constant
 SHIFT = 5.0  # of the times, in training and sampling: the real one's 8 is for pictures of thirty times the size
@@ -96,8 +97,8 @@ def text():
     return [[torch.zeros(1, 1, TEXT), {}]]
 
 
-def load(file):
-    """-> (ModelPatcher, VAE) of a checkpoint that demo.landscape.train made."""
+def load(name):
+    """-> (ModelPatcher, VAE) of a checkpoint of CHECKPOINTS, or of a file that demo.landscape.train made."""
     model = build()
-    model.load_model_weights(weights(Path(file), model.diffusion_model), "")
+    model.load_model_weights(weights(CHECKPOINTS.get(name, Path(name)), model.diffusion_model), "")
     return patcher_of(model), vae(decoder_weights())
