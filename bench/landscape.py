@@ -2,7 +2,8 @@
 
 Of SVD's and of Wan's kind (demo/landscape). Held-out pictures, several seeds of each, the amount of motion left
 open; the same pictures and seeds in every row, so that differences are paired. Also what the probe says of the model.
-Writes bench/results/landscape_NAME.md and .webp, a picture to look at; --quick takes 4 pictures with one seed and writes the picture alone,
+Writes bench/results/landscape_NAME.md and .webp, a picture to look at; another --part or another number of --steps
+than 20 stands in the name. --quick takes 4 pictures with one seed and writes the picture alone,
 beside the checkpoint.
 """
 
@@ -14,8 +15,10 @@ from pathlib import Path
 import torch
 
 from ..demo.landscape import graph, measure, scenes, trained
+from ..nodes.motion_gain_run import IMAGE, MEAN, OWN
 from . import probe, sampling
 
+STEPS = 20
 STILL = 0.25  # of the data's median travel
 SHOWN, FRAMES_SHOWN = 6, 5
 CLIPS = 32  # of the probe
@@ -24,19 +27,23 @@ COLUMNS = ("median travel / the data's", "still clips", "frames without a subjec
 
 @dataclass(frozen=True)
 class Way:
-    """How a clip is sampled. start: of the early start, in sigma; gain above sigma `end`."""
+    """How a clip is sampled. start: of the early start, in sigma; gain above sigma `end`, counted from `reference`."""
 
     name: str
     start: float | None = None
     analytic: bool = True
     gain: float = 1.0
     end: float = 0.0
+    reference: str = OWN
 
-    def patched(self, model):
+    def patched(self, made, first):
+        """The MODEL for one picture, IMAGE [1, H, W, 3]."""
+        model = made.model
         if self.start is not None:
             model = graph.early(model, self.start, self.analytic)
         if self.gain != 1:
-            model = graph.gained(model, self.gain, self.end)
+            still = {"samples": made.vae.encode(first.expand(made.frames, -1, -1, -1))} if self.reference == IMAGE else None
+            model = graph.gained(model, self.gain, self.end, self.reference, still)
         return model
 
 
@@ -58,6 +65,12 @@ WAYS = {
     ),
 }
 
+REFERENCES = {
+    kind: [Way("plain"), *(Way(f"motion gain {g:g} above sigma {e:g}, {r}", gain=g, end=e, reference=r) for r in (OWN, IMAGE, MEAN))]
+    for kind, (g, e) in {"SVD's": (1.4, 5.0), "Wan's": (1.4, 0.83)}.items()
+}
+PARTS = {"cures": WAYS, "references": REFERENCES}
+
 
 @dataclass(frozen=True)
 class Read:
@@ -69,11 +82,12 @@ class Read:
 
 
 @torch.inference_mode()
-def sampled(made, patched, held_out, seeds, steps):
+def sampled(made, way, held_out, seeds, steps):
     """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]."""
     out = []
     for scene in (held_out[i : i + 1] for i in range(len(held_out))):
-        conditions = made.conditioned(scenes.render(scene, 1)[0].movedim(1, -1))
+        first = scenes.render(scene, 1)[0].movedim(1, -1)
+        conditions, patched = made.conditioned(first), way.patched(made, first)
         for seed in range(seeds):
             frames = graph.sampled(patched, made.vae, conditions, seed, steps, made.scheduler)
             out.append(frames.movedim(-1, 1).clamp(0, 1).cpu())
@@ -124,7 +138,8 @@ def main(arguments=None):
     parser.add_argument("file", type=Path, help="a checkpoint that demo.landscape.train made")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=4, help="clips of each picture")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--part", choices=list(PARTS), default="cures", help="cures, or what motion gain counts from")
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", action="append", help="rows whose name has this word, beside plain; may be repeated")
     parser.add_argument("--show", action="append", default=["plain"], help="ways in the picture, by name")
     parser.add_argument("--quick", action="store_true", help="4 pictures with one seed; only the picture is written")
@@ -133,14 +148,16 @@ def main(arguments=None):
     made = trained.of(o.file)
     held_out = trained.held_out(pictures, made.frames)
     typical, plain, columns = trained.typical_travel(made.frames), None, []
-    finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
-    lines = [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
+    lines = []
+    if (o.part, o.steps) == ("cures", STEPS):  # once a model
+        finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
+        lines += [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
     lines += [f"| {' | '.join(('', *COLUMNS))} |", "|---" * (len(COLUMNS) + 1) + "|"]
     print("\n".join(lines), flush=True)
-    for way in WAYS[made.kind]:
+    for way in PARTS[o.part][made.kind]:
         if way.name != "plain" and o.only and not any(word in way.name for word in o.only):
             continue
-        pixels = sampled(made, way.patched(made.model), held_out, seeds, o.steps)
+        pixels = sampled(made, way, held_out, seeds, o.steps)
         found = read(pixels, held_out, seeds, typical)
         plain = plain or found
         lines.append(row(way, found, plain))
@@ -151,7 +168,7 @@ def main(arguments=None):
     if o.quick:
         image.save(o.file.with_suffix(".webp"), quality=80)
         return
-    name = f"landscape_{o.file.stem}"
+    name = "_".join(["landscape", o.file.stem, *([o.part] if o.part != "cures" else []), *([f"{o.steps}_steps"] if o.steps != STEPS else [])])
     head = [
         f"# Early start and motion gain on a model of {made.kind} kind, trained in the landscape world",
         "",

@@ -324,18 +324,19 @@ def write(clips, cures, distances, o, command):
     """Table, plot and page into o.out."""
     source, rows = clips.source, rows_of(clips, cures, distances)
     name, motion = Path(o.checkpoint).stem, source.motion
-    titles = {"demo": f"the demo model {name}", "simulated": "a simulated leak"}
-    who, title = source.name.format(name), f"Cures for still clips, side by side: {titles.get(o.kind, name)}"
+    demo = o.kind not in ("file", "wan")
+    titled = name if not demo else "a simulated leak" if o.kind == "simulated" else f"the demo model {name}"
+    who, title = source.name.format(name), f"Cures for still clips, side by side: {titled}"
     lead = [
         f"An image-to-video model may copy its picture instead of moving it. Here {len(rows)} ways to sample the same model are held against each other: {who}. "
         f"{len(source)} pictures x {o.seeds} seeds, the same under every way; {o.steps} Euler steps, scheduler {source.scheduler}, CFG {o.cfg:g} where a row says nothing else{f', motion bucket {o.bucket}' if o.kind in ('demo', 'file') else ''}. "
-        + ("It is small and its data are simple: what holds here need not hold elsewhere." if o.kind in ("demo", "simulated") else ""),
+        + ("It is small and its data are simple: what holds here need not hold elsewhere." if demo else ""),
         "",
         f"`python run.py do bench.rivals {command}` makes this page anew, and the same for a checkpoint of yours.",
     ]
     columns = [c for c in (*source.columns, *(["FVD"] if distances else [])) if c in EXPLAINED]
     meaning = [f"- **{c}**: {EXPLAINED[c]}" for c in columns] + ["", "Mean ± standard error; differences are clip by clip."]
-    missing = ("" if o.kind == "wan" else NOT_HERE) + NO_SCORE
+    missing = ("" if o.kind in ("wan", "trained wan") else NOT_HERE) + NO_SCORE
     lines, found, paper = table(rows, source.columns), summary(rows, motion), against_paper(rows, motion, source.distance)
     o.out.mkdir(parents=True, exist_ok=True)
     picture = o.out / f"rivals_{name}.png"

@@ -34,8 +34,8 @@ def early(model, sigma, analytic=True):
     return CILEarlyStart.PREPARE_CLASS_CLONE(None).execute(model, "sigma", float(sigma), analytic).args[0]
 
 
-def gained(model, gain, above):
-    """The MODEL with Motion Gain above a sigma."""
+def gained(model, gain, above, reference="own first frame", still=None):
+    """The MODEL with Motion Gain above a sigma. still: LATENT, for the reference image."""
     from ...nodes.motion_gain import CILMotionGain
 
-    return CILMotionGain.PREPARE_CLASS_CLONE(None).execute(model, gain, "sigma", above, "constant", "own first frame", "nothing", 1.0).args[0]
+    return CILMotionGain.PREPARE_CLASS_CLONE(None).execute(model, gain, "sigma", above, "constant", reference, "nothing", 1.0, still).args[0]

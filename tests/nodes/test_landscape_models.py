@@ -28,10 +28,16 @@ def test_a_file_is_known_by_its_tensors(checkpoint):
 def test_the_table_of_a_checkpoint_writes_its_picture(checkpoint, monkeypatch, capsys):
     monkeypatch.setattr(table, "CLIPS", 2)
     monkeypatch.setattr(table.probe, "LEVELS", 3)
-    table.main([str(checkpoint), "--quick", "--pictures", "2", "--steps", "1", "--only", "motion gain 2 "])
+    table.main([str(checkpoint), "--quick", "--pictures", "2", "--only", "motion gain 2 "])
     said = capsys.readouterr().out
     assert "The probe, on 2 clips" in said and "| plain |" in said and "| motion gain 2 above" in said
     assert checkpoint.with_suffix(".webp").stat().st_size > 1000
+
+
+def test_the_other_part_counts_the_gain_from_each_reference(checkpoint, monkeypatch, capsys):
+    table.main([str(checkpoint), "--quick", "--pictures", "1", "--steps", "3", "--part", "references"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| motion gain")]
+    assert [line.split("|")[1].split(", ")[1].strip() for line in rows] == ["own first frame", "image", "mean over time"]
 
 
 def test_still_clips_stand_still_and_true_ones_do_not():
