@@ -55,8 +55,7 @@ class Picture:
     def read(self, patched, run):
         """-> (motion, distance, likeness) of one clip."""
         samples = previews.sampled([patched], run, run.seed)
-        frames = self.source.vae.decode(samples)
-        frames = frames.reshape(-1, *frames.shape[-3:])
+        frames = sources.decoded(self.source, samples)
         found = self.source.judged(samples, frames, self.k)
         likeness = 1 - float((frames - self.image).abs().mean())
         return float(found[self.source.motion]) / self.median, float(found[self.source.distance]), likeness

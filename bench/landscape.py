@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 
-from ..demo.landscape import graph, measure, scenes, trained
+from ..demo.landscape import graph, measure, panels, scenes, trained
 from ..nodes.motion_gain_run import IMAGE, MEAN, OWN
 from . import probe, sampling
 
 STEPS = 20
-STILL = 0.25  # of the data's median travel
 SHOWN, FRAMES_SHOWN = 6, 5
 CLIPS = 32  # of the probe
 COLUMNS = ("median travel / the data's", "still clips", "frames without a subject", "distance to the nearest true clip", "travel more than plain, same clips", "distance more than plain, same clips")  # fmt: skip
@@ -105,7 +104,7 @@ def read(pixels, held_out, seeds, typical):
 
 def row(way, found, plain):
     paired = (lambda a, b: "") if found is plain else (lambda a, b: sampling.pm(a - b))
-    still = (found.travel < STILL).double()
+    still = (found.travel < panels.STILL).double()
     cells = [
         way.name,
         f"{found.travel.median():.2f}",

@@ -31,7 +31,7 @@ from ..demo.landscape.wan import model as wan
 from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
 from . import fvd, motion_gain, rivals_page, sampling, sources
 from .sampling import node
-from .sources import SIMULATED, STEADY
+from .sources import SIMULATED, STEADY, decoded
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
@@ -246,13 +246,6 @@ def sampled(source, cure, k, seed, o):
         noise = (run.noise or Noise_RandomNoise(seed)).generate_noise(run.latent)
         out = guider.sample(noise, run.latent["samples"], sampler, sigmas, disable_pbar=True, seed=seed)
     return out.cpu(), run.image, {"evaluations": counted[0], "seconds": time.perf_counter() - begin}
-
-
-@torch.inference_mode()
-def decoded(source, samples):
-    """-> frames [t, H, W, 3]."""
-    frames = source.vae.decode(samples).cpu()
-    return frames.reshape(-1, *frames.shape[-3:])
 
 
 def measured(source, cure, k, seed, o, backend, plain=None):

@@ -19,6 +19,13 @@ COST = ("evaluations", "seconds")
 STILL, TRAVEL, NEAREST = "still clips", "travel, pixels", "distance to the nearest true clip"
 
 
+@torch.inference_mode()
+def decoded(source, samples):
+    """-> frames [t, H, W, 3]."""
+    frames = source.vae.decode(samples).cpu()
+    return frames.reshape(-1, *frames.shape[-3:])
+
+
 class DemoSource(sampling.Demo):
     """A demo checkpoint and held-out scenes: the truth is known."""
 

@@ -95,6 +95,11 @@ def clip_vision(state=None):
     return encoder
 
 
+def own_clip_vision():
+    """The image encoder that all the demo's models share."""
+    return clip_vision(latents.socket(SOCKETS, "clip_vision."))
+
+
 def weights(path, network):
     """The tensors of a checkpoint of the demo model. Raises ValueError, before anything is loaded, for any other file."""
     if not path.is_file():
@@ -130,4 +135,4 @@ def load(name):
     """-> (ModelPatcher, ClipVisionModel, VAE) of the checkpoint `healthy` or `leaking`, or of a file of the same model."""
     model = build()
     model.load_model_weights(weights(CHECKPOINTS.get(name, Path(name)), model.diffusion_model))
-    return patcher_of(model), clip_vision(latents.socket(SOCKETS, "clip_vision.")), vae(latents.socket(SOCKETS, "decoder."))
+    return patcher_of(model), own_clip_vision(), vae(latents.socket(SOCKETS, "decoder."))

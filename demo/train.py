@@ -25,7 +25,6 @@ from ..cil.randomness import generator
 from ..cil.training import Recipe
 from . import latents, scenes
 from .clips import DemoClips
-from .latents import socket
 from .muon import Muon
 
 FOLDER = Path(__file__).parent
@@ -116,7 +115,7 @@ def train_model(name, noise, stages, recipe, out):
     from . import model as host_model
 
     model, weights = fresh(recipe.seed), None
-    vision = host_model.clip_vision(socket(host_model.SOCKETS, "clip_vision."))
+    vision = host_model.own_clip_vision()
     for number, stage in enumerate(stages, 1):
         if weights:
             model.diffusion_model.load_state_dict(weights)

@@ -39,12 +39,12 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
-        from ..demo import latents, model
+        from ..demo import model
         from ..demo.landscape.wan import model as wan
 
         if checkpoint in WAN:
             patcher, vae = wan.load(checkpoint)
-            return io.NodeOutput(patcher, model.clip_vision(latents.socket(model.SOCKETS, "clip_vision.")), vae, wan.text())
+            return io.NodeOutput(patcher, model.own_clip_vision(), vae, wan.text())
         return io.NodeOutput(*model.load(checkpoint), wan.text())
 
 

@@ -55,10 +55,8 @@ class DemoClips(io.ComfyNode):
         from ..demo.landscape import clips as landscape
         from ..demo.landscape.wan import clips as wan
 
-        if scene is None and model_kind == WAN:
-            return io.NodeOutput(wan.fair(count, seed))
         if scene is None:
-            return io.NodeOutput(clips.fair(clip_vision, count, seed))
+            return io.NodeOutput(wan.fair(count, seed) if model_kind == WAN else clips.fair(clip_vision, count, seed))
         drawn = landscape.fair(scene, count, seeded(seed))
         return io.NodeOutput(landscape.LandscapeClips(clip_vision, drawn, seed))
 

@@ -9,6 +9,7 @@ demo_wan, and draws nothing. That graph shows the scene to which Motion Gain add
 """
 
 import argparse
+import functools
 
 import torch
 
@@ -22,7 +23,7 @@ QUALITY = 80
 
 
 def animated(seed):
-    """-> a scene and its clips: {caption: IMAGE}."""
+    """-> a scene of the simulated leak and its clips: {caption: IMAGE}."""
     from ...nodes.demo_leak import SimulatedLeak
 
     model, vision, vae, first, _, scene = SimulatedLeak.PREPARE_CLASS_CLONE(None).execute(seed, LEAK, ABOVE).args
@@ -31,12 +32,10 @@ def animated(seed):
     return scene, {name: graph.sampled(patched, vae, conditions, SEED, STEPS) for name, patched in ways.items()}
 
 
-def animated_by_wan(checkpoint, seed):
-    """The same of a trained model of Wan's kind."""
+def animated_by(made, seed):
+    """The same of a trained model of Wan's kind, see trained.py."""
     from ...nodes.demo import LANDSCAPE, DemoScene
-    from . import trained
 
-    made = trained.of(checkpoint)
     first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(seed, WAN_BUCKET, made.frames, LANDSCAPE).args
     conditions = made.conditioned(first)
     ways = {"plain": made.model, "Early Start": graph.early(made.model, WAN_START), "Motion Gain": graph.gained(made.model, WAN_GAIN, WAN_ABOVE)}
@@ -49,13 +48,15 @@ def main(arguments=None):
     from PIL import Image
 
     from ...nodes import pictures
+    from . import trained
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint", nargs="?", help="wan_leaking or wan_healthy; without one the simulated leak")
     checkpoint = parser.parse_args(arguments).checkpoint
+    of = functools.partial(animated_by, trained.of(checkpoint)) if checkpoint else animated
     found = []
     for seed in range(SCENES):
-        made, captions, travel = panels.panels(*(animated_by_wan(checkpoint, seed) if checkpoint else animated(seed)))
+        made, captions, travel = panels.panels(*of(seed))
         found.append((travel[3] - travel[1], seed, made, captions))
         print(seed, [round(t, 1) for t in travel], flush=True)
     if checkpoint:

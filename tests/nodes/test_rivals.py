@@ -43,7 +43,7 @@ def table_of(path):
     return [dict(zip([c.strip() for c in lines[0]], [c.strip() for c in line], strict=True)) for line in lines[1:]]
 
 
-def test_the_dial_is_measured_on_a_trained_model_of_wans_kind(capsys):
+def test_the_dial_is_measured_on_a_trained_model_of_wans_kind():
     source = dial.source_of("wan_leaking", 1)
     picture = dial.Picture(source, 0, dial.levers.GAIN, 3, None)
     got = picture.dialled(1.0)
