@@ -17,6 +17,7 @@ from ..cil import dial
 from ..demo.landscape.wan import model as wan
 from ..nodes import levers, previews
 from ..nodes.early_start import CILEarlyStart
+from ..nodes.host.models import model_family
 from . import sampling, sources
 from .sources import SIMULATED
 
@@ -48,7 +49,7 @@ class Picture:
         self.model, self.median = source.model, source.median(k)
         self.full = previews.Run(positive, negative, latent, k, full, 1.0, "euler", source.scheduler)
         self.short = self.full.shorter(0)
-        self.lever = levers.lever_of(name, [self.model], 1.0)
+        self.lever = levers.lever_of(name, [self.model], positive, 1.0)
         self.known = {}
 
     @torch.inference_mode()
@@ -135,7 +136,7 @@ def main(arguments=None):
     parser.add_argument(
         "--checkpoint", action="append", help="leaking, healthy, wan_leaking, wan_healthy, simulated, exact or a file of the demo's kind; default: leaking"
     )
-    parser.add_argument("--lever", default=levers.GAIN, choices=list(levers.MADE), help="what is turned")
+    parser.add_argument("--lever", default=levers.BEST, choices=levers.LEVERS, help="what is turned; another than the best stands in the results' names")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--price", type=float, help="by how much the distance may rise; default: 0.1 in latents, 0.02 in RGB")
     parser.add_argument("--quick", action="store_true", help="3 pictures, nothing written")
@@ -160,14 +161,16 @@ def main(arguments=None):
             continue
         what = WHAT.get(checkpoint, f"the {checkpoint} demo model")
         price = "" if options.price is None else f" --price {options.price:g}"
+        lever, best = picture.lever.name, levers.best_for(model_family(source.model))
+        told, name = (f" --lever '{lever}'", f"dial_{checkpoint}_{lever.replace(' ', '_')}") if lever != best else ("", f"dial_{checkpoint}")
         head = [
             f"# Got against asked on {what}",
             "",
-            f"`python run.py do bench.dial --checkpoint {checkpoint} --lever '{options.lever}' --pictures {count}{price}`: {count} held-out pictures, one seed each, {sampling.STEPS} Euler steps, {source.scheduler}, CFG 1; a model that is told a motion bucket is told {USUAL} whatever is asked. "
-            f"Motion: that of the nearest true clip over the median of the data's. preset: Early Start's family preset. dial: {options.lever}, previews of {picture.short.steps} steps, at most two full runs' model calls, then the full run; all calls are counted. Mean ± standard error. A demo model on demo data, read by a tracker that knows its world.",
+            f"`python run.py do bench.dial --checkpoint {checkpoint}{told} --pictures {count}{price}`: {count} held-out pictures, one seed each, {sampling.STEPS} Euler steps, {source.scheduler}, CFG 1; a model that is told a motion bucket is told {USUAL} whatever is asked. "
+            f"Motion: that of the nearest true clip over the median of the data's. preset: Early Start's family preset. dial: {lever}, previews of {picture.short.steps} steps, at most two full runs' model calls, then the full run; all calls are counted. Mean ± standard error. A demo model on demo data, read by a tracker that knows its world.",
             "",
-            f"![Got against asked](dial_{checkpoint}.png)",
+            f"![Got against asked]({name}.png)",
             "",
         ]
-        sampling.write_result(f"dial_{checkpoint}.md", head + lines)
-        plot(series, sampling.RESULTS / f"dial_{checkpoint}.png", f"Got against asked, {what}")
+        sampling.write_result(f"{name}.md", head + lines)
+        plot(series, sampling.RESULTS / f"{name}.png", f"Got against asked, {what}")

@@ -22,6 +22,7 @@ STEPS = 20
 SHOWN, FRAMES_SHOWN = 6, 5
 CLIPS = 32  # of the probe
 COLUMNS = ("median travel / the data's", "still clips", "frames without a subject", "distance to the nearest true clip", "travel more than plain, same clips", "distance more than plain, same clips")  # fmt: skip
+OF_CAMERA = ("the camera moves in", "more clips than plain", "the camera's way", "more than plain, same clips", "the subject's own way", "more than plain, same clips")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,21 @@ REFERENCES = {
     kind: [Way("plain"), *(Way(f"motion gain {g:g} above sigma {e:g}, {r}", gain=g, end=e, reference=r) for r in (OWN, IMAGE, MEAN))]
     for kind, (g, e) in {"SVD's": (1.4, 5.0), "Wan's": (1.4, 0.83)}.items()
 }
-PARTS = {"cures": WAYS, "references": REFERENCES}
+CAMERA = {"SVD's": ways((15.0,), (), ((1.4, 5.0), (2.0, 5.0)), ()), "Wan's": ways((0.9,), (), ((1.4, 0.83), (2.0, 0.83)), ())}
+PARTS = {"cures": WAYS, "references": REFERENCES, "camera": CAMERA}
 
 
 @dataclass(frozen=True)
 class Read:
-    """travel [n] over the data's median; lost [n], the share of frames without a subject; distance [n] to the nearest true clip, RGB."""
+    """travel [n] over the data's median; lost [n], the share of frames without a subject; distance [n] to the nearest true clip, RGB.
+
+    motion [n, 5]: of that true clip, a row of scenes.MOTIONS.
+    """
 
     travel: torch.Tensor
     lost: torch.Tensor
     distance: torch.Tensor
+    motion: torch.Tensor
 
 
 @torch.inference_mode()
@@ -98,8 +104,17 @@ def read(pixels, held_out, seeds, typical):
     tracks = measure.track(pixels, truth)
     parts = torch.arange(len(pixels)).split(16)
     part = lambda p: measure.Tracks(tracks.places[p], tracks.errors[p], tracks.velocity[p])
-    distance = torch.cat([measure.nearest_clip(pixels[p], truth[p], part(p))[1] for p in parts])
-    return Read(tracks.travel / typical, tracks.lost, distance)
+    nearest, distance = zip(*(measure.nearest_clip(pixels[p], truth[p], part(p)) for p in parts))
+    return Read(tracks.travel / typical, tracks.lost, torch.cat(distance), torch.cat([scene.motion for scene in nearest]))
+
+
+def camera_row(name, found, plain, last, typical):
+    """A line of --part camera: whether the camera moves, how far it takes the middle of a frame's half, and the subject beside it. last: frames from the first on."""
+    moves = lambda m: (m[:, 2:] != 0).any(1).double()
+    way = lambda m: last * torch.maximum(m[:, 2:4].norm(dim=1), m[:, 4].abs() * scenes.SIZE / 4) / typical
+    own = lambda m: last * m[:, :2].norm(dim=1) / typical
+    cells = [name, *(text for of in (moves, way, own) for text in (sampling.pm(of(found)), "" if plain is None else sampling.pm(of(found) - of(plain))))]
+    return f"| {' | '.join(cells)} |"
 
 
 def row(way, found, plain):
@@ -137,7 +152,9 @@ def main(arguments=None):
     parser.add_argument("file", type=Path, help="a checkpoint that demo.landscape.train made")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=4, help="clips of each picture")
-    parser.add_argument("--part", choices=list(PARTS), default="cures", help="cures, or what motion gain counts from")
+    parser.add_argument(
+        "--part", choices=list(PARTS), default="cures", help="cures, what motion gain counts from, or whether what moves is the camera or the subject"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", action="append", help="rows whose name has this word, beside plain; may be repeated")
     parser.add_argument("--show", action="append", default=["plain"], help="ways in the picture, by name")
@@ -151,7 +168,11 @@ def main(arguments=None):
     if (o.part, o.steps) == ("cures", STEPS):  # once a model
         finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
         lines += [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
-    lines += [f"| {' | '.join(('', *COLUMNS))} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    columns_of = OF_CAMERA if o.part == "camera" else COLUMNS
+    lines += [f"| {' | '.join(('', *columns_of))} |", "|---" * (len(columns_of) + 1) + "|"]
+    if o.part == "camera":
+        truth = scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=made.frames, alike=True).motion
+        lines.append(camera_row("the data", truth, None, made.frames - 1, typical))
     print("\n".join(lines), flush=True)
     for way in PARTS[o.part][made.kind]:
         if way.name != "plain" and o.only and not any(word in way.name for word in o.only):
@@ -159,7 +180,8 @@ def main(arguments=None):
         pixels = sampled(made, way, held_out, seeds, o.steps)
         found = read(pixels, held_out, seeds, typical)
         plain = plain or found
-        lines.append(row(way, found, plain))
+        against = None if found is plain else plain.motion
+        lines.append(camera_row(way.name, found.motion, against, made.frames - 1, typical) if o.part == "camera" else row(way, found, plain))
         print(lines[-1], flush=True)
         if o.quick or way.name in o.show:
             columns.append(strip(pixels, seeds))
@@ -173,7 +195,12 @@ def main(arguments=None):
         "",
         f"`python run.py do bench.landscape {shlex.join([_named(o.file), *arguments[1:]])}`: {pictures} held-out pictures, {seeds} seeds each, {o.steps} Euler steps, {made.scheduler}, CFG 1, the amount of motion left open. "
         f"Travel: of the subject from the first frame to the last, by a tracker that flicker does not fool, over the data's median, {typical:.1f} pixels of {scenes.SIZE}. Still: less than a quarter of that. "
-        "Distance: root mean square, full colour range = 1. Mean ± standard error, differences pair by pair. A demo model on demo data.",
+        + (
+            "Camera: that of the nearest true clip, its way that of a pan, or of a zoom halfway to the edge; the subject's own way is what it goes beside that."
+            if o.part == "camera"
+            else "Distance: root mean square, full colour range = 1."
+        )
+        + " Mean ± standard error, differences pair by pair. A demo model on demo data.",
         "",
         f"![Six pictures, five frames of each: {', '.join(o.show)}]({name}.webp)",
         "",

@@ -13,6 +13,7 @@ from . import (
     low_pass,
     moments,
     motion,
+    motion_bucket,
     motion_gain,
     motion_slider,
     preflight,
@@ -32,6 +33,7 @@ NODES = [
     for module in (
         early_start,
         motion_gain,
+        motion_bucket,
         dial,
         preflight,
         schedule,

@@ -28,7 +28,7 @@ class MotionDial(io.ComfyNode):
             node_id="CILMotionDial",
             display_name="Motion Dial (CIL)",
             category="image-to-video motion",
-            description="Ask for an amount of motion and get it: samples small previews of your own graph, measures them, and searches the least setting of Motion Gain, Early Start, Motion Slider, Adaptive Low-Pass Guidance or TimeNoise that gives the amount without breaking the clip. The model it hands on has that node on it. Stopped, it keeps the best so far. Experimental.",
+            description="Ask for an amount of motion and get it: samples small previews of your own graph, measures them, and searches the least setting of Motion Gain, the motion bucket (SVD), Early Start, Motion Slider, Adaptive Low-Pass Guidance or TimeNoise that gives the amount without breaking the clip. The model it hands on has that node on it. Stopped, it keeps the best so far. Experimental.",
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model as it goes into the sampler, of two stages the first (high noise)."),
                 io.Conditioning.Input("positive", tooltip="The positive conditioning, with the image in it."),
@@ -37,7 +37,7 @@ class MotionDial(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE, to see and measure the previews."),
                 io.Combo.Input("want", options=list(WANTS), default=MORE, tooltip="calm: half the plain clip's motion. as it is: what the plain clip has (nothing is turned). more: twice as much. as much as stays faithful: the most below `most_price`. times the plain clip's motion, a motion score: `amount` says how much."),
                 io.Float.Input("amount", default=1.5, min=0.0, max=100000.0, step=0.05, tooltip="Only with the last two of `want`. As times: 1 = the plain clip, 0.5 calmer, 2 twice as much. As a score: consistent motion, pixels at 800 x 450 summed over the clip's pairs of frames; 0 = a still."),
-                io.Combo.Input("lever", options=levers.LEVERS, default=levers.BEST, tooltip="What is turned. the best for this family: Motion Slider for Wan, Motion Gain for all others. early start only adds motion. adaptive low-pass guidance needs CFG above 1. timenoise: noise on the picture that the model is given, in small doses."),
+                io.Combo.Input("lever", options=levers.LEVERS, default=levers.BEST, tooltip="What is turned. the best for this family: the motion bucket for SVD, which is told one, Motion Gain for all others. early start only adds motion. adaptive low-pass guidance needs CFG above 1. timenoise: noise on the picture that the model is given, in small doses."),
                 io.Int.Input("budget", default=7, min=1, max=64, tooltip="How many settings are looked at, the plain one among them. More: closer to the amount, longer."),
                 io.Int.Input("seconds", default=0, min=0, max=86400, tooltip="No new preview is begun after this time, in seconds. 0 = no limit."),
                 io.Float.Input("most_price", default=0.03, min=0.0, max=1.0, step=0.005, tooltip="What a clip may lose against the plain one before it counts as broken: likeness to the picture, and change that no motion explains, of 1. Higher lets more through. Never gone past."),
@@ -81,7 +81,7 @@ class MotionDial(io.ComfyNode):
         check_stages(model_low, hand_over, steps)
         begun, node_id = time.monotonic(), cls.hidden.unique_id
         models = [model] if model_low is None else [model, model_low]
-        turned = levers.lever_of(lever, models, cfg)
+        turned = levers.lever_of(lever, models, positive, cfg)
         curves = dial_memory.imported(measurements.strip()) if measurements.strip() else []
         target = dial_memory.exported_file(export_as) if export_as.strip() else None
         one = previews.one_clip(latent)

@@ -85,6 +85,7 @@ class Family:
     experts: whether one model may sample the first steps and another the rest; each was trained
         for its side of one noise level, so an early start must not move the hand-over.
     but: names of classes that derive from those and are no video model.
+    bucket: whether the network is told an amount of motion, the host's motion_bucket_id.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Family:
     foreign: tuple = ()
     experts: bool = False
     but: tuple = ()
+    bucket: bool = False
 
     @property
     def first_apart(self) -> bool:
@@ -175,10 +177,12 @@ def unmeasured(key: str, classes: tuple, space: str, image: ImageInput = ImageIn
 
 
 FAMILIES = (
-    Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured here: on the demo models", SVD, 100.0),
+    Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured here: on the demo models", SVD, 100.0, bucket=True),
     Family("simulated leak", (), "demo", None, 0.95, (3.0, "sigma"), "measured here: where the simulated leak ends as it is set", SVD, 100.0),
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "vendor: no evidence for orbit models: the start is left alone", SV3D),
-    Family("SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "paper: sigma_M = 100, the paper's setting for SVD", SVD, 100.0),
+    Family(
+        "SVD", ("SVD_img2vid",), "sd", "sd.safetensors", 0.808, (100.0, "sigma"), "paper: sigma_M = 100, the paper's setting for SVD", SVD, 100.0, bucket=True
+    ),
     # this pack's own classes, see lvdm/model.py
     Family("DynamiCrafter", ("DynamiCrafter",), "sd", "sd.safetensors", 0.808, (0.96, "fraction"), DYNAMICRAFTER_EVIDENCE, DYNAMICRAFTER, 100.0),
     Family(

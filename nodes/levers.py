@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cil import dial, levels
+from . import motion_bucket
 from .alg import AS_SET, AdaptiveLowPass
 from .early_start import CILEarlyStart
 from .families import Family
@@ -16,7 +17,7 @@ from .host import tokens
 from .host.calls import TIME
 from .host.models import model_family
 from .host.sampling import Sampling
-from .host.types import Model
+from .host.types import Conditioning, Model
 from .motion_gain import CILMotionGain
 from .motion_gain_run import OWN, SIGNAL_TO_NOISE
 from .motion_slider import MotionSliderNode
@@ -24,9 +25,10 @@ from .timenoise import AS_SET as LEVEL_AS_SET
 from .timenoise import FRACTION, MEDIAN, TimeNoiseCondition
 
 GAIN, START, SLIDER, LOW_PASS = "motion gain", "early start", "motion slider", "adaptive low-pass guidance"
-TIMENOISE = "timenoise"
+TIMENOISE, BUCKET = "timenoise", "motion bucket"
 BEST = "the best for this family"
 DEEPEST = 1.0  # signal over noise: no start lies below this level
+MOST = 255  # the largest motion bucket of SVD's training
 
 # The widgets of each node beside the one that is turned; as their nodes come, unless a run in stages asks for another.
 GAIN_WIDGETS = {"end_as": SIGNAL_TO_NOISE, "end": 3.2, "shape": "constant", "reference": OWN, "protect": "nothing", "curve_strength": 1.0}
@@ -77,7 +79,10 @@ class Lever:
         return "plain" if setting == self.search.neutral else f"{name} {value:g}" if self.name != START else f"start sigma {value:g}"
 
 
-NODES = {node.define_schema().node_id: node for node in (CILMotionGain, CILEarlyStart, MotionSliderNode, AdaptiveLowPass, TimeNoiseCondition)}
+NODES = {
+    node.define_schema().node_id: node
+    for node in (CILMotionGain, motion_bucket.CILMotionBucket, CILEarlyStart, MotionSliderNode, AdaptiveLowPass, TimeNoiseCondition)
+}
 PASSED_ON: dict = {"TimeNoiseCondition": {"positive": [], "negative": []}}  # what a node takes besides and hands on as it came
 
 
@@ -86,12 +91,12 @@ def applied(turned: Turned, model: Model) -> Model:
     return NODES[turned.node].PREPARE_CLASS_CLONE(None).execute(model, **PASSED_ON.get(turned.node, {}), **turned.widgets).args[0]
 
 
-def lever_of(name: str, models: list, cfg: float) -> Lever:
+def lever_of(name: str, models: list, positive: Conditioning, cfg: float) -> Lever:
     """The lever by its name, or the best for this family. Raises ValueError where it cannot act on this model."""
     family = model_family(models[0])
     if name == BEST:
         name = best_for(family)
-    lever = MADE[name](models, family)
+    lever = MADE[name](models, family, positive)
     refusal = lever.refusal or ("at CFG 1 there is no guidance that it could act in" if name == LOW_PASS and math.isclose(cfg, 1.0) else "")
     if refusal:
         raise ValueError(f"the lever '{name}' cannot act here: {refusal}. Choose '{BEST}' or another")
@@ -99,26 +104,33 @@ def lever_of(name: str, models: list, cfg: float) -> Lever:
 
 
 def best_for(family: Family) -> str:
-    """Motion Slider where its authors measured it, Wan; Motion Gain for all others, which costs no more than an early start where both were measured."""
-    return SLIDER if family.key.startswith("Wan") and family.key in tokens.ORDERS else GAIN
+    """The model's own motion bucket where it is told one; Motion Gain for all others, the best of what was measured here (bench.rivals, bench.dial)."""
+    return BUCKET if family.bucket else GAIN
 
 
-def _gain(models, family):
+def _gain(models, family, positive):
     turned = lambda setting: Turned("CILMotionGain", {"gain": setting, **GAIN_WIDGETS}, tuple(range(len(models))))
     return Lever(GAIN, dial.Lever(1.0, 0.0, 5.0, 0.5, 2), turned)
 
 
-def _slider(models, family):
+def _bucket(models, family, positive):
+    own = motion_bucket.told(positive)
+    turned = lambda setting: Turned("CILMotionBucket", {motion_bucket.TOLD: round(setting)}, tuple(range(len(models))))
+    refusal = "" if family.bucket else motion_bucket.REFUSED
+    return Lever(BUCKET, dial.Lever(own, 1, max(own, MOST), 48, 0), turned, refusal)
+
+
+def _slider(models, family, positive):
     turned = lambda setting: Turned("CILMotionSlider", {"gamma": setting, **SLIDER_WIDGETS}, tuple(range(len(models))))
     return Lever(SLIDER, dial.Lever(0.0, -4.0, 4.0, 0.6, 2), turned, "" if family.key in tokens.ORDERS else tokens.why_not(family))
 
 
-def _low_pass(models, family):
+def _low_pass(models, family, positive):
     turned = lambda setting: Turned("CILAdaptiveLowPass", {"strength": setting, **LOW_PASS_WIDGETS}, tuple(range(len(models))))
     return Lever(LOW_PASS, dial.Lever(1.0, 1.0, 12.0, 1.5, 1), turned)
 
 
-def _start(models, family):
+def _start(models, family, positive):
     """Settings are depths, ln of the signal-to-noise ratio over that of the ordinary start: even in what a start costs."""
     sampling = Sampling.of(models[0])
     process = sampling.process
@@ -136,12 +148,12 @@ def _start(models, family):
     return Lever(START, dial.Lever(0.0, 0.0, round(math.log(DEEPEST / top), 2), 2.0, 2), turned, refusal)
 
 
-def _timenoise(models, family):
+def _timenoise(models, family, positive):
     turned = lambda setting: Turned("TimeNoiseCondition", {"level": setting, **TIMENOISE_WIDGETS}, tuple(range(len(models))))
     unit = family.image.std
     refusal = "this pack does not know where this model takes its image" if family.key == "unknown" else ""
     return Lever(TIMENOISE, dial.Lever(0.0, 0.0, round(NOISIEST * unit, 2), round(0.2 * unit, 2), 2), turned, refusal)
 
 
-MADE = {GAIN: _gain, START: _start, SLIDER: _slider, LOW_PASS: _low_pass, TIMENOISE: _timenoise}
+MADE = {GAIN: _gain, BUCKET: _bucket, START: _start, SLIDER: _slider, LOW_PASS: _low_pass, TIMENOISE: _timenoise}
 LEVERS = [BEST, *MADE]

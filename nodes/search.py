@@ -18,6 +18,7 @@ DEMO = ("demo", "example", "no download", "演示")
 WORDS = {
     "CILEarlyStart": (*STILL, *LEAK, *SVD, *WAN, *LVDM, "ltx", "hunyuan", "analytic init", "start at step", "提前起点"),
     "CILMotionGain": (*STILL, *WAN, *SVD, *FEW_STEPS, "ltx", "amplify motion", "motion strength", "amplitude", "运动增益"),
+    "CILMotionBucket": ("motion bucket", "motion_bucket_id", *SVD, "amount of motion", "运动桶"),
     "CILMotionDial": ("dial", *STILL, *FEW_STEPS, *WAN, *SVD, "ask for motion", "tune", "auto", "运动旋钮"),
     "CILPreflight": (*STILL, "why", "check", "settings", "diagnose", *WAN, *SVD, "检查"),
     "CILMotionSlider": (*STILL, *WAN, *FEW_STEPS, "dymos", "attention", "slider", "运动滑块"),

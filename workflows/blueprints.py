@@ -67,14 +67,14 @@ def wan22():
     cond = g.node("WanImageToVideo", positive=positive, negative=negative, vae=vae["VAE"], start_image=IMAGE, **size(640, 640, 81))
     g.column()
     high, low = (g.node("ModelSamplingSD3", title=f"Shift: {name}", model=model, shift=8.0)["MODEL"] for name, model in zip(("high noise", "low noise"), made))
-    slider = g.node("CILMotionSlider", model=high, gamma=Given("gamma", "motion (gamma): 0 is the plain model", 0.6))
+    gain = g.node("CILMotionGain", model=high, gain=Given("gain", "motion (gain): 1 is the plain model", 1.4))
     g.column()
     stages = {
         "positive": cond["positive"], "negative": cond["negative"], "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple",
         "noise_seed": Given("seed", value=1),
     }  # fmt: skip
     first = g.node(
-        "KSamplerAdvanced", title="First stage: high noise", model=slider["model"], latent_image=cond["latent"], add_noise="enable", start_at_step=0,
+        "KSamplerAdvanced", title="First stage: high noise", model=gain["model"], latent_image=cond["latent"], add_noise="enable", start_at_step=0,
         end_at_step=10, return_with_leftover_noise="enable", **stages,
     )  # fmt: skip
     second = g.node(
@@ -85,7 +85,7 @@ def wan22():
     return (
         g,
         video(g, second["LATENT"], vae["VAE"], 16.0),
-        "Wan 2.2 14B with Motion Slider in its first stage, its authors' setting: a picture and a prompt in, a video out.",
+        "Wan 2.2 14B with Motion Gain in its first stage: a picture and a prompt in, a video out. Experimental.",
     )
 
 

@@ -4,7 +4,7 @@
 
 A demo's graph is run, and its thumbnail shows what it made above the graph. Of the others, whose
 models are not here, a thumbnail says that it borrows the demo's: the same node's effect on the
-simulated leak, the dial's plot, or what TimeNoise trainings gave in bench.timenoise. Where the demo has nothing to lend, and of all with --draw, it
+simulated leak or the small Wan, the dial's plot, or what TimeNoise trainings gave in bench.timenoise. Where the demo has nothing to lend, and of all with --draw, it
 shows the graph. After a change of the recipes run workflows.make first.
 """
 
@@ -62,8 +62,19 @@ def results(host, name):
     return out
 
 
+def gain_on_wan(host):
+    """Plain and Motion Gain out of what demo_wan makes: its second and its last row of frames."""
+    made = results(host, "demo_wan")
+    row = made.height // 4  # the true clip, plain, Early Start, Motion Gain
+    out = Image.new("RGB", (SIDE, 2 * row + 4), NIGHT)
+    for place, i in enumerate((1, 3)):
+        top = round(i * made.height / 4)
+        out.paste(made.crop((0, top, SIDE, top + row)), (0, place * (row + 4)))
+    return out
+
+
 @functools.cache
-def effect():
+def effect(host):
     """Plain beside Early Start on the demo graph's own scene, the last frames with the subject's trail, SIDE wide."""
     from ..demo.landscape import panels, picture
 
@@ -78,7 +89,7 @@ def effect():
     return out
 
 
-def measured():
+def measured(host):
     """What TimeNoise trainings of the demo gave, SIDE wide and not as high."""
     plot = ImageOps.contain(Image.open(ROOT / "bench" / "results" / "timenoise_sweep.png").convert("RGB"), (SIDE, 270), Image.LANCZOS)
     return ImageOps.pad(plot, (SIDE, plot.height), color="white")
@@ -88,6 +99,7 @@ LENT = {
     "svd_early_start": effect,
     "dynamicrafter_early_start": effect,
     "wan22_dial": "demo_dial",
+    "wan22_motion_gain": gain_on_wan,
     "svd_train": measured,
 }  # a workflow whose graph is run instead
 
@@ -97,7 +109,7 @@ def lent(host, name):
     source = LENT.get(name)
     if source is None:
         return None
-    made = results(host, source) if isinstance(source, str) else source()
+    made = results(host, source) if isinstance(source, str) else source(host)
     out = Image.new("RGB", (SIDE, made.height + 28), NIGHT)
     out.paste(made, (0, 28))
     ImageDraw.Draw(out).text((EDGE, 4), "as on the demo:", LINK, ImageFont.load_default(size=18))

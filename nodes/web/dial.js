@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 const DIAL = "CILMotionDial";
 const PROPERTY = "cil_ordinary";
 const BUTTON = "ordinary node";
-const MADE_FROM = ["CILMotionGain", "CILEarlyStart", "CILMotionSlider", "CILAdaptiveLowPass", "TimeNoiseCondition"]; // a saved graph may hold any text
+const MADE_FROM = ["CILMotionGain", "CILMotionBucket", "CILEarlyStart", "CILMotionSlider", "CILAdaptiveLowPass", "TimeNoiseCondition"]; // a saved graph may hold any text
 
 const titleOf = (kind) => LiteGraph.registered_node_types[kind]?.title ?? kind;
 const inputOf = (node, name) => (node.inputs ?? []).findIndex((input) => input.name === name);

@@ -291,9 +291,10 @@ def test_the_packs_graphs_of_adaptive_low_pass_guidance(tiny_host, info, root, n
     assert [asked.count(sigma) for sigma in sorted(set(asked), reverse=True)] == [2] * 2 + [1] * 8
 
 
-def test_the_packs_graph_of_the_motion_slider(tiny_host, info, root):
-    """Two stages as without it; the first, of shift 8, has its first noise level in the slider's share."""
-    shipped = json.loads((root / "workflows" / "api" / "wan22_motion_slider.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["wan22_motion_gain", "wan22_motion_slider"])
+def test_the_packs_graphs_with_a_node_in_the_first_stage(tiny_host, info, root, name):
+    """Two stages as without it; the first, of shift 8, begins in pure noise."""
+    shipped = json.loads((root / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     Image.new("RGB", (160, 144), (90, 60, 30)).save(tiny_host.base / "input" / "example.png")
     prompt = with_sigmas_shown(with_tiny_models(info, shipped, "Wan 2.2 14B I2V", {}))
     shifted = lambda t: 8 * t / (1 + 7 * t)

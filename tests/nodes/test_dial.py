@@ -144,6 +144,19 @@ def test_the_model_is_that_of_the_other_levers_nodes(lever, measured):
     assert out[4] == (report["setting"] if lever == levers.SLIDER else 0.0)
 
 
+def test_the_motion_bucket_is_turned_from_what_the_conditioning_says(measured):
+    """In whole numbers, and to the bit what the conditioning node would have told."""
+    measured(1.0, 1.4, 2.0)
+    g = given("SVD", lever=levers.BUCKET)
+    g["positive"], g["negative"] = ([[e[0], {**e[1], "motion_bucket_id": 100}] for e in g[side]] for side in ("positive", "negative"))
+    out, report = turned(**g)
+    bucket = report["ordinary_node"]["widgets"]["motion_bucket_id"]
+    assert report["readings"][0]["setting"] == 100 and isinstance(bucket, int) and bucket > 100 and out[2] == 1.0
+    told = {**g} | {side: [[e[0], {**e[1], "motion_bucket_id": bucket}] for e in g[side]] for side in ("positive", "negative")}
+    found = clip(out[0], g)
+    assert torch.equal(found, clip(g["model"], told)) and not torch.equal(found, clip(g["model"], g))
+
+
 @pytest.mark.parametrize("lever", [levers.GAIN, levers.SLIDER])
 def test_both_stages_of_wan(lever, measured):
     measured(1.0, 1.4, 2.0)
@@ -180,7 +193,7 @@ def test_a_lever_that_helps_nothing_leaves_the_model(measured, places):
 
 
 def test_the_best_lever_of_a_family(measured):
-    for name, lever in (("Wan 2.1 I2V", levers.SLIDER), ("SVD", levers.GAIN), ("LTXV", levers.GAIN)):
+    for name, lever in (("Wan 2.1 I2V", levers.GAIN), ("SVD", levers.BUCKET), ("LTXV", levers.GAIN)):
         measured(1.0, 2.0)
         assert turned(**given(name, lever=levers.BEST))[1]["lever"] == lever
 
