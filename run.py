@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The pack's commands, with nothing installed beforehand but Python 3.10 or newer.
 
-    python run.py demo [NAME]       run an example in a real ComfyUI and show what the pack does (demo_wan: on Wan's kind)
+    python run.py demo [NAME]       run an example in a real ComfyUI and show what the pack does (demo_svd, demo_wan: trained)
     python run.py host [PORT]       a ComfyUI with the pack in it, its page left open to play
     python run.py test [ARGS]       the tests (ARGS go to pytest)
     python run.py lint              style, format and types

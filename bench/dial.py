@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ..cil import dial
-from ..demo.landscape.wan import model as wan
+from ..demo.landscape import trained
 from ..nodes import levers, previews
 from ..nodes.early_start import CILEarlyStart
 from ..nodes.host.models import model_family
@@ -126,7 +126,7 @@ def source_of(checkpoint, count):
     """What is animated, `count` pictures. Loads the model."""
     if checkpoint in LEAKS:
         return sources.LeakSource(count, USUAL, LEAKS[checkpoint])
-    if checkpoint in wan.CHECKPOINTS:
+    if checkpoint in trained.CHECKPOINTS:
         return sources.TrainedSource(checkpoint, count)
     return sources.DemoSource(checkpoint, count, USUAL)
 
@@ -134,7 +134,9 @@ def source_of(checkpoint, count):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--checkpoint", action="append", help="leaking, healthy, wan_leaking, wan_healthy, simulated, exact or a file of the demo's kind; default: leaking"
+        "--checkpoint",
+        action="append",
+        help="leaking, healthy, wan_leaking, wan_healthy, svd_leaking, svd_healthy, simulated, exact or a file of the demo's kind; default: leaking",
     )
     parser.add_argument("--lever", default=levers.BEST, choices=levers.LEVERS, help="what is turned; another than the best stands in the results' names")
     parser.add_argument("--pictures", type=int, default=16)

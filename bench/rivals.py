@@ -27,6 +27,7 @@ import torch
 from ..cil import attention_bias, consistency, flow
 from ..cil.clips import stamp
 from ..demo import model
+from ..demo.landscape import svd, trained
 from ..demo.landscape.wan import model as wan
 from ..nodes import alg, low_pass, motion_slider, start_noise, timenoise
 from . import fvd, motion_gain, rivals_page, sampling, sources
@@ -35,8 +36,8 @@ from .sources import SIMULATED, STEADY, decoded
 
 KEPT = Path(__file__).parent.parent / ".run" / "rivals"
 SIZE = (144, 256)  # at which motion is measured: the demo's clips have 128 x 128, and it is quicker
-PLAIN, WAN, TRAINED_WAN = "plain", "wan", "trained wan"
-DEMOS = {**model.CHECKPOINTS, **wan.CHECKPOINTS}
+PLAIN, WAN, TRAINED_WAN, TRAINED_SVD = "plain", "wan", "trained wan", "trained svd"
+DEMOS = {**model.CHECKPOINTS, **trained.CHECKPOINTS}
 TRUE_CLIPS = 48  # of the demo's world, to which the FVD is taken
 
 
@@ -163,6 +164,7 @@ LEVELS = {
     "file": Levels(100.0, 50.0, 5.0),
     WAN: Levels(0.97, 0.93, 0.8, (1.2, 1.4)),
     TRAINED_WAN: Levels(0.95, 0.85, 0.83),
+    TRAINED_SVD: Levels(15.0, 8.0, 5.0),
 }
 START, GAIN, NOISE, CONDITION, ATTENTION, PAIR = "early start", "motion gain", "other starts", "on the condition", "on attention", "pairs"
 
@@ -375,7 +377,8 @@ def arguments_of(arguments):
     parser.add_argument("--only", action="append", help="rows whose name has this word; may be repeated")
     parser.add_argument("--out", type=Path, default=sampling.RESULTS)
     o = parser.parse_args(arguments)
-    kinds = dict.fromkeys(model.CHECKPOINTS, "demo") | dict.fromkeys(wan.CHECKPOINTS, TRAINED_WAN) | {SIMULATED: SIMULATED}
+    kinds = dict.fromkeys(model.CHECKPOINTS, "demo") | {SIMULATED: SIMULATED}
+    kinds |= dict.fromkeys(wan.CHECKPOINTS, TRAINED_WAN) | dict.fromkeys(svd.CHECKPOINTS, TRAINED_SVD)
     o.kind = kinds.get(o.checkpoint, "file")
     if o.kind == "file" and o.vae is not None:
         o.kind = WAN
@@ -405,7 +408,7 @@ def source_of(o):
         return sources.DemoSource(o.checkpoint, o.images, o.bucket)
     if o.kind == SIMULATED:
         return sources.LeakSource(o.images, o.bucket)
-    if o.kind == TRAINED_WAN:
+    if o.kind in (TRAINED_WAN, TRAINED_SVD):
         return sources.TrainedSource(o.checkpoint, o.images)
     return (sources.WanSource if o.kind == WAN else sources.FileSource)(o)
 

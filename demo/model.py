@@ -59,9 +59,9 @@ UNET = {
 }
 
 
-def build(kind=SVDDemo):
-    """An SVD_img2vid of the host with uninitialised float32 weights. kind: its configuration, of another family."""
-    config = kind(UNET)
+def build(kind=SVDDemo, unet=UNET):
+    """An SVD_img2vid of the host with uninitialised float32 weights. kind: its configuration, of another family; unet: its network's."""
+    config = kind(unet)
     config.set_inference_dtype(torch.float32, None)
     return config.get_model({})
 

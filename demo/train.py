@@ -63,12 +63,12 @@ def falling(step, steps):
     return warm(step) * (1 - step / steps)
 
 
-def fresh(seed):
-    """The demo's model with initial weights; the last layer of each residual branch starts at zero."""
+def fresh(seed, build=None):
+    """The demo's model, or what `build` makes, with initial weights; the last layer of each residual branch starts at zero."""
     from . import model as host_model
 
     torch.manual_seed(seed)
-    model = host_model.build()
+    model = (build or host_model.build)()
     host_model.initialise(model.diffusion_model)
     for name, p in model.diffusion_model.named_parameters():
         if name.endswith(("out_layers.3.weight", "out_layers.3.bias", "proj_out.weight", "proj_out.bias", "mix_factor")) or name.startswith("out.2."):

@@ -1,5 +1,6 @@
 """Write the packaged moments files: `python run.py do moments.make`. See README.md here."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -7,6 +8,8 @@ import torch
 from ..cil import moments
 from ..cil.estimate import Accumulator
 from ..demo import latents, scenes
+from ..demo.landscape import latents as code
+from ..demo.landscape import scenes as landscape
 
 FOLDER = Path(__file__).parent
 
@@ -23,22 +26,30 @@ def sd():
     return moments.Moments(mean, 0.808, "sd", 5000, about)
 
 
-def demo(clips=4096):
-    """Per channel, from clips of the demo's own world."""
+def of_world(space, world, encode, drawn, clips):
+    """Per channel, from clips of a world of the demo's. drawn(n, generator): its Scenes."""
     accumulator = Accumulator()
     for seed in range(clips // 64):
-        batch = scenes.sample(64, torch.Generator().manual_seed(10_000 + seed))
-        accumulator.add(latents.encode(scenes.render(batch)).movedim(1, 2))
+        batch = drawn(64, torch.Generator().manual_seed(10_000 + seed))
+        accumulator.add(encode(world.render(batch)).movedim(1, 2))
     about = {
-        "source": "demo/scenes.py, seeds 10000 and up",
+        "source": f"{world.__name__.partition('.')[2].replace('.', '/')}.py, seeds 10000 and up",
         "scale": "latents as the network sees them",
-        "frames": scenes.FRAMES, "height": scenes.SIZE, "width": scenes.SIZE, "fps": scenes.FPS,
+        "frames": world.FRAMES, "height": world.SIZE, "width": world.SIZE, "fps": world.FPS,
         "licence": "GPL-3.0",
     }  # fmt: skip
-    return moments.simplify(accumulator.moments("demo", about), "channel")
+    return moments.simplify(accumulator.moments(space, about), "channel")
 
 
-FILES = {"sd.safetensors": sd, "demo.safetensors": demo}
+def demo(clips=4096):
+    return of_world("demo", scenes, latents.encode, scenes.sample, clips)
+
+
+def of_landscape(clips=2048):
+    return of_world("landscape", landscape, code.encode, functools.partial(landscape.sample, told=0.0, alike=True), clips)
+
+
+FILES = {"sd.safetensors": sd, "demo.safetensors": demo, "landscape.safetensors": of_landscape}
 
 
 def main(arguments=None):

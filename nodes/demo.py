@@ -8,6 +8,7 @@ from ..demo.landscape import scenes as landscape
 from .demo_leak import SceneType
 
 DISKS, LANDSCAPE = "disks", "landscape"
+SVD = ("svd_leaking", "svd_healthy")  # in demo/landscape
 WAN = ("wan_leaking", "wan_healthy")  # in demo/landscape/wan
 
 
@@ -22,9 +23,9 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=["leaking", "healthy", *WAN],
+                    options=["leaking", "healthy", *WAN, *SVD],
                     default="leaking",
-                    tooltip="leaking: trained with the noise shifted up, which makes it read a little less motion out of the noisy video than healthy does. healthy: the same recipe with the training noise where motion is decided. wan_leaking: Wan's kind, in the landscape world, trained a short while, as many models are. wan_healthy: the same training, gone on with. Figures: demo/README.md.",
+                    tooltip="leaking: trained with the noise shifted up, which makes it read a little less motion out of the noisy video than healthy does. healthy: the same recipe with the training noise where motion is decided. wan_leaking: Wan's kind, in the landscape world, trained a short while, as many models are. wan_healthy: the same training, gone on with. svd_leaking, svd_healthy: the same of SVD's kind, in the landscape world too. Figures: demo/README.md.",
                 ),
             ],
             outputs=[
@@ -40,12 +41,13 @@ class LoadDemoModel(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
         from ..demo import model
+        from ..demo.landscape import svd
         from ..demo.landscape.wan import model as wan
 
         if checkpoint in WAN:
             patcher, vae = wan.load(checkpoint)
             return io.NodeOutput(patcher, model.own_clip_vision(), vae, wan.text())
-        return io.NodeOutput(*model.load(checkpoint), wan.text())
+        return io.NodeOutput(*(svd if checkpoint in SVD else model).load(checkpoint), wan.text())
 
 
 class DemoScene(io.ComfyNode):
@@ -77,7 +79,7 @@ class DemoScene(io.ComfyNode):
                     options=[DISKS, LANDSCAPE],
                     default=DISKS,
                     optional=True,
-                    tooltip="disks: a disk over a patterned ground, the world of leaking and healthy. landscape: a red balloon over hills, that of wan_leaking and wan_healthy.",
+                    tooltip="disks: a disk over a patterned ground, the world of leaking and healthy. landscape: a red balloon over hills, that of wan_leaking, wan_healthy, svd_leaking and svd_healthy.",
                 ),
             ],
             outputs=[

@@ -8,7 +8,7 @@ from .demo_leak import SceneType
 from .host.types import ClipVision
 from .training.nodes import ClipsType
 
-SVD, WAN = "SVD", "Wan"
+SVD, WAN, LANDSCAPE = "SVD", "Wan", "SVD, landscape"
 
 
 class DemoClips(io.ComfyNode):
@@ -36,10 +36,10 @@ class DemoClips(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "model_kind",
-                    options=[SVD, WAN],
+                    options=[SVD, WAN, LANDSCAPE],
                     default=SVD,
                     optional=True,
-                    tooltip="For which of Load Demo Model's: SVD for leaking and healthy, Wan for wan_leaking and wan_healthy, whose clips have 13 frames and no image embedding. Not used while a scene is connected.",
+                    tooltip="For which of Load Demo Model's: SVD for leaking and healthy, Wan for wan_leaking and wan_healthy, whose clips have 13 frames and no image embedding; SVD, landscape for svd_leaking and svd_healthy. Not used while a scene is connected.",
                 ),
             ],
             outputs=[
@@ -56,7 +56,9 @@ class DemoClips(io.ComfyNode):
         from ..demo.landscape.wan import clips as wan
 
         if scene is None:
-            return io.NodeOutput(wan.fair(count, seed) if model_kind == WAN else clips.fair(clip_vision, count, seed))
+            if model_kind == WAN:
+                return io.NodeOutput(wan.fair(count, seed))
+            return io.NodeOutput((landscape.of_training if model_kind == LANDSCAPE else clips.fair)(clip_vision, count, seed))
         drawn = landscape.fair(scene, count, seeded(seed))
         return io.NodeOutput(landscape.LandscapeClips(clip_vision, drawn, seed))
 

@@ -178,6 +178,7 @@ def unmeasured(key: str, classes: tuple, space: str, image: ImageInput = ImageIn
 
 FAMILIES = (
     Family("demo", (), "demo", "demo.safetensors", 1.0, (20.0, "sigma"), "measured here: on the demo models", SVD, 100.0, bucket=True),
+    Family("landscape", (), "landscape", "landscape.safetensors", 1.0, NEUTRAL, NO_EVIDENCE.format("the landscape"), SVD, 100.0, bucket=True),
     Family("simulated leak", (), "demo", None, 0.95, (3.0, "sigma"), "measured here: where the simulated leak ends as it is set", SVD, 100.0),
     Family("SV3D", ("SV3D_u", "SV3D_p"), "sd", "sd.safetensors", 0.808, NEUTRAL, "vendor: no evidence for orbit models: the start is left alone", SV3D),
     Family(

@@ -46,6 +46,7 @@ TRAINED = {
     "LTXV": Trained(32, 1, ((768, 512), (1216, 704)), 13, "97 frames"),
     "Cosmos": Trained(8, 2, ((1280, 704),), 16, "121 frames"),
     "demo": Trained(8, 4, ((128, 128),), 12, "12 frames"),
+    "landscape": Trained(8, 4, ((128, 128),), 12, "12 frames"),
 }
 FEWER = 0.75  # of the frames: below it, it is said
 AREA = (0.35, 2.0)  # of the smallest and largest trained area: outside, it is said
@@ -118,7 +119,7 @@ def of_conditioning(family: Family, positive: Conditioning) -> list[str]:
     out = []
     for entry in positive:
         bucket = entry[1].get("motion_bucket_id")
-        if bucket is not None and family.key in ("SVD", "demo") and bucket <= 20:
+        if bucket is not None and family.bucket and bucket <= 20:
             out.append(f"motion_bucket_id is {bucket}: it asks this model for next to no motion (127 is the usual setting)")
             break
     return out

@@ -12,6 +12,12 @@ def fair(scene, n, generator):
     return clips[torch.multinomial(shares, n, replacement=True, generator=generator)]
 
 
+def of_training(clip_vision, n, seed):
+    """n clips of the kind that SVD's kind was trained on, the amount of motion told by nobody; none of them was trained on."""
+    drawn = scenes.sample(n, torch.Generator().manual_seed(scenes.SEEN_BY_NO_TRAINING + seed), told=0.0, alike=True)
+    return LandscapeClips(clip_vision, drawn, f"probe-{seed}")
+
+
 class LandscapeClips(DemoClips):
     """See DemoClips."""
 

@@ -4,8 +4,8 @@ Of the scenes 0 to 15, each with the demo graph's settings and one sampler's see
 (demo/compare.webp) shows the one whose gain in travel by Motion Gain is the median of the sixteen (the
 lower of the two in the middle). The strip (simulated-leak.webp of the help pages) has the first eight as they come.
 
-`... picture wan_leaking` prints the same travels of a model of Wan's kind, with the settings of the graph
-demo_wan, and draws nothing. That graph shows the scene to which Motion Gain adds most.
+`... picture wan_leaking` (or svd_leaking) prints the same travels of a trained model, with the settings of the
+graph demo_wan (demo_svd), and draws nothing. Those graphs show a scene to which Motion Gain adds much, and say so.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from . import graph, panels, scenes
 
 SCENES, SHOWN, SEED, STEPS = 16, 8, 1, 20
 LEAK, ABOVE = 0.7, 3.0
-WAN_START, WAN_GAIN, WAN_ABOVE, WAN_BUCKET = 0.9, 1.4, 0.83, 127
+TRAINED = {"Wan's": (0.9, 1.4, 0.83), "SVD's": (8.0, 2.0, 5.0)}  # by kind: start, gain, above, in sigma
+BUCKET = 127
 QUALITY = 80
 
 
@@ -33,12 +34,13 @@ def animated(seed):
 
 
 def animated_by(made, seed):
-    """The same of a trained model of Wan's kind, see trained.py."""
+    """The same of a trained model, see trained.py."""
     from ...nodes.demo import LANDSCAPE, DemoScene
 
-    first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(seed, WAN_BUCKET, made.frames, LANDSCAPE).args
+    first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(seed, BUCKET, made.frames, LANDSCAPE).args
     conditions = made.conditioned(first)
-    ways = {"plain": made.model, "Early Start": graph.early(made.model, WAN_START), "Motion Gain": graph.gained(made.model, WAN_GAIN, WAN_ABOVE)}
+    start, gain, above = TRAINED[made.kind]
+    ways = {"plain": made.model, "Early Start": graph.early(made.model, start), "Motion Gain": graph.gained(made.model, gain, above)}
     clips = {name: graph.sampled(patched, made.vae, conditions, SEED, STEPS, made.scheduler) for name, patched in ways.items()}
     return scene, clips
 
@@ -51,7 +53,7 @@ def main(arguments=None):
     from . import trained
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint", nargs="?", help="wan_leaking or wan_healthy; without one the simulated leak")
+    parser.add_argument("checkpoint", nargs="?", help="wan_leaking, svd_leaking, wan_healthy or svd_healthy; without one the simulated leak")
     checkpoint = parser.parse_args(arguments).checkpoint
     of = functools.partial(animated_by, trained.of(checkpoint)) if checkpoint else animated
     found = []

@@ -22,6 +22,7 @@ KINDS = ("balloon", "kite")
 WINDOW = 60  # pixels, both sides: the largest subject fits into it
 MAX_BUCKET = 255
 OPEN = 127  # the motion bucket of a clip whose amount of motion is not told, and the host's default
+SEEN_BY_NO_TRAINING = 3_000_000_019  # a seed: what it draws, no training has drawn
 MARGIN, ROOM = 17, 24  # pixels that a subject's centre keeps from the frame's edge, always and in the first frame
 HEADINGS = 16
 SPEEDS = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0, 3.3)  # pixels a frame: a tenth to more than a quarter of the frame in a clip

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from .. import model as host_model
-from . import clips, graph, scenes
-from .simulated import Landscape
+from . import clips, graph, scenes, svd
 from .wan import clips as wan_clips
 from .wan import graph as wan_graph
 from .wan import model as wan_model
 
+CHECKPOINTS = svd.CHECKPOINTS | wan_model.CHECKPOINTS
 HELD_OUT = 2_000_000_011  # seed of the pictures that are animated
 
 
@@ -37,17 +36,13 @@ class SVD:
 
     def __init__(self, file):
         self.file = file
-        model = host_model.build(Landscape)  # of the simulated leak's family: its latents are of that space
-        model.load_model_weights(host_model.weights(file, model.diffusion_model))
-        self.model = host_model.patcher_of(model)
-        self.vision, self.vae = graph.sockets()
+        self.model, self.vision, self.vae = svd.load(file)
 
     def conditioned(self, first):
         return graph.conditioned(self.vision, self.vae, first)
 
     def clips(self, n, seed):
-        drawn = scenes.sample(n, torch.Generator().manual_seed(wan_clips.SEEN_BY_NO_TRAINING + seed), told=0.0, alike=True)
-        return clips.LandscapeClips(self.vision, drawn, f"probe-{seed}")
+        return clips.of_training(self.vision, n, seed)
 
 
 class Wan:
@@ -67,7 +62,7 @@ class Wan:
 
 
 def of(file):
-    """The kind of a checkpoint, loaded: a file, or a name of wan/model.py."""
-    file = wan_model.CHECKPOINTS.get(file, Path(file))
+    """The kind of a checkpoint, loaded: a file, or a name of CHECKPOINTS."""
+    file = CHECKPOINTS.get(file, Path(file))
     with safe_open(file, "pt") as opened:
         return (Wan if "patch_embedding.weight" in opened.keys() else SVD)(file)

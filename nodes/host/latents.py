@@ -78,7 +78,7 @@ def partly_kept(noise_mask: torch.Tensor, samples: torch.Tensor) -> torch.Tensor
 
 def latent_format_of(space: str) -> Any:
     """The host's latent format of a latent space by its name, for work without a MODEL."""
-    names = {value: key for key, value in SPACES.items()} | {"demo": "SD15"}
+    names = {value: key for key, value in SPACES.items()} | {"demo": "SD15", "landscape": "SD15"}
     if space not in names or not hasattr(comfy.latent_formats, names[space]):
         raise ValueError(f"'{space}' is not a latent space that this host knows; it knows {', '.join(sorted(names))}")
     return getattr(comfy.latent_formats, names[space])()

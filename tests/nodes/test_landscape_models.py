@@ -40,6 +40,21 @@ def test_the_other_part_counts_the_gain_from_each_reference(checkpoint, monkeypa
     assert [line.split("|")[1].split(", ")[1].strip() for line in rows] == ["own first frame", "image", "mean over time"]
 
 
+def test_the_camera_is_told_from_the_subject(checkpoint, capsys):
+    """True clips in a model's place: a pan under a subject that glides beside it, and the data's own line above."""
+    table.main([str(checkpoint), "--quick", "--pictures", "1", "--steps", "3", "--part", "camera", "--only", "gain 1.4"])
+    names = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert names[1:3] == ["the data", "plain"] and names[3].startswith("motion gain 1.4")
+    frames = scenes.FRAMES
+    pan = scenes.MOTIONS[(scenes.MOTIONS[:, 2:4] != 0).any(1) & (scenes.MOTIONS[:, :2] == 0).all(1)][0]
+    held_out = trained.held_out(2, frames)
+    clips = scenes.render(held_out.replace(motion=torch.stack([pan, torch.zeros(5)])), frames)
+    read = table.read(clips, held_out, 1, 1.0)
+    assert torch.equal(read.motion[0, 2:], pan[2:]) and not read.motion[1, 2:].any() and read.motion[:, :2].norm(dim=1).max() < 0.2
+    cells = table.camera_row("x", read.motion, None, frames - 1, 1.0).split("|")
+    assert cells[2].strip().startswith("0.500")
+
+
 def test_still_clips_stand_still_and_true_ones_do_not():
     held_out = trained.held_out(3, scenes.FRAMES).replace(motion=0.0)
     typical = trained.typical_travel(scenes.FRAMES)

@@ -13,6 +13,7 @@ from cil_pack.cil import moments as M
 from cil_pack.cil.estimate import Accumulator
 from cil_pack.cil.files import Claimed
 from cil_pack.demo import latents, model, scenes
+from cil_pack.moments import make
 from cil_pack.nodes import estimate as nodes_estimate
 from cil_pack.nodes import moments as nodes_moments
 from cil_pack.nodes.families import FAMILIES, SPACES
@@ -307,16 +308,15 @@ def test_the_sd_file_has_the_published_figures(root):
     assert loaded.variance == 0.808
 
 
-def test_the_demo_file_is_recomputed_from_its_data(root):
-    from cil_pack.moments import make
-
-    again, packaged = make.demo(clips=512), M.load(root / "moments" / "demo.safetensors")
+@pytest.mark.parametrize("name, made, clips", [("demo", make.demo, 512), ("landscape", make.of_landscape, 64)])
+def test_the_demos_files_are_recomputed_from_their_data(root, name, made, clips):
+    again, packaged = made(clips), M.load(root / "moments" / f"{name}.safetensors")
     assert torch.allclose(again.mean, packaged.mean, atol=0.05)
     assert again.variance == pytest.approx(packaged.variance, rel=0.05)
 
 
 def test_every_family_names_a_space_and_a_file_that_exist(root):
-    known = set(SPACES.values()) | {"demo"}
+    known = set(SPACES.values()) | {"demo", "landscape"}
     for family in FAMILIES:
         assert family.space in known
         if family.moments:

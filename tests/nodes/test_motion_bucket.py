@@ -63,4 +63,4 @@ def test_models_that_are_told_none_refuse():
             assert told(model, 0) is model
             with pytest.raises(ValueError, match="is told no motion bucket"):
                 told(model, 200)
-    assert refused > 5 and {f.key for f in FAMILIES if f.bucket} == {"SVD", "demo"}
+    assert refused > 5 and {f.key for f in FAMILIES if f.bucket} == {"SVD", "demo", "landscape"}

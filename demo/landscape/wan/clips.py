@@ -7,7 +7,6 @@ from .. import scenes
 from . import latents, model
 
 FRAMES = 13
-SEEN_BY_NO_TRAINING = 3_000_000_019  # a seed
 
 
 class WanClips:
@@ -49,7 +48,7 @@ def gray():
 
 def fair(n, seed):
     """n clips of the world of Wan's kind, of which none was trained on."""
-    return WanClips(drawn(n, torch.Generator().manual_seed(SEEN_BY_NO_TRAINING + seed)), seed)
+    return WanClips(drawn(n, torch.Generator().manual_seed(scenes.SEEN_BY_NO_TRAINING + seed)), seed)
 
 
 def drawn(n, generator, alike=True):
