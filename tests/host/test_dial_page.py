@@ -63,7 +63,7 @@ def finished(page, dial):
 
 
 def test_the_tiles_run_while_it_works_and_nothing_is_measured_twice(page, artifacts):
-    widgets = {"want": "times the plain clip's motion", "amount": 3.0, "budget": 4, "steps": 18, "preview_steps": 6}
+    widgets = {"want": "times the plain clip's motion", "amount": 3.0, "lever": "motion gain", "budget": 4, "steps": 18, "preview_steps": 6}
     dial = opened(page, **widgets)
     page.problems.clear()
     run(page)
