@@ -171,8 +171,7 @@ def main(arguments=None):
     columns_of = OF_CAMERA if o.part == "camera" else COLUMNS
     lines += [f"| {' | '.join(('', *columns_of))} |", "|---" * (len(columns_of) + 1) + "|"]
     if o.part == "camera":
-        truth = scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=made.frames, alike=True).motion
-        lines.append(camera_row("the data", truth, None, made.frames - 1, typical))
+        lines.append(camera_row("the data", trained.typical(made.frames).motion, None, made.frames - 1, typical))
     print("\n".join(lines), flush=True)
     for way in PARTS[o.part][made.kind]:
         if way.name != "plain" and o.only and not any(word in way.name for word in o.only):

@@ -36,16 +36,19 @@ WAN_VAE = _wan("vae", "wan_2.1_vae.safetensors")
 DEMO_SCENE, WAN_SCENE, SVD_SCENE, DEMO_SEED = 6, 15, 0, 1
 
 
-def _demo_source(g, checkpoint, bucket=60):
+def _demo_source(g, checkpoint, bucket=60, seed=4, **scene):
     """Loader, scene and conditioning of the demo, asked for a slow motion: of that the model makes least."""
     loader = g.node("CILLoadDemoModel", checkpoint=checkpoint)
-    scene = g.node("CILDemoScene", seed=4, motion_bucket_id=bucket)
+    scene = g.node("CILDemoScene", seed=seed, motion_bucket_id=bucket, **scene)
     g.column()
-    cond = g.node(
+    return loader, scene, _demo_conditioning(g, loader, scene, bucket)
+
+
+def _demo_conditioning(g, loader, scene, bucket):
+    return g.node(
         "SVD_img2vid_Conditioning", clip_vision=loader["clip_vision"], init_image=scene["first_frame"], vae=loader["vae"],
         width=128, height=128, video_frames=12, motion_bucket_id=bucket, fps=6, augmentation_level=0.0,
     )  # fmt: skip
-    return loader, scene, cond
 
 
 def _ksampler(g, model, cond, title=None, seed=1, steps=25, cfg=1.0, sampler="euler", scheduler="karras"):
@@ -82,16 +85,8 @@ def demo():
     )
     leak = g.node("CILSimulatedLeak", seed=DEMO_SCENE)
     g.column()
-    cond = g.node(
-        "SVD_img2vid_Conditioning", clip_vision=leak["clip_vision"], init_image=leak["first_frame"], vae=leak["vae"],
-        width=128, height=128, video_frames=12, motion_bucket_id=127, fps=6, augmentation_level=0.0,
-    )  # fmt: skip
-    early = g.node("CILEarlyStart", model=leak["model"], start_as="sigma", start=3.0)
-    gained = g.node("CILMotionGain", model=leak["model"], gain=3.33, end_as="sigma", end=3.0)
-    g.column()
-    ways = {"plain": leak["model"], "Early Start": early["model"], "Motion Gain": gained["model"]}
-    made = [_ksampler(g, model, cond, f"KSampler: {name}", seed=DEMO_SEED, steps=20) for name, model in ways.items()]
-    _beside_the_truth(g, leak["vae"], leak["scene"], dict(zip(ways, made)))
+    cond = _demo_conditioning(g, leak, leak, 127)
+    _two_cures(g, leak, leak, cond, start=3.0, gain=3.33, end=3.0)
     return g
 
 
@@ -109,6 +104,16 @@ def _beside_the_truth(g, vae, scene, made):
     g.column()
     video = g.node("CreateVideo", images=all_["clip"], fps=6.0)
     g.node("SaveVideo", title="Comparison video", video=video["VIDEO"], filename_prefix="cil/compare", format="mp4", codec="h264", size=(760, 420))
+
+
+def _two_cures(g, loader, scene, cond, start, gain, end, scheduler="karras"):
+    """One seed plain, through Early Start and through Motion Gain, beside a true clip. start, end: in sigma."""
+    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=start)
+    gained = g.node("CILMotionGain", model=loader["model"], gain=gain, end_as="sigma", end=end)
+    g.column()
+    ways = {"plain": loader["model"], "Early Start": early["model"], "Motion Gain": gained["model"]}
+    made = [_ksampler(g, model, cond, f"KSampler: {name}", seed=DEMO_SEED, steps=20, scheduler=scheduler) for name, model in ways.items()]
+    _beside_the_truth(g, loader["vae"], scene["scene"], dict(zip(ways, made)))
 
 
 def demo_wan():
@@ -129,12 +134,7 @@ def demo_wan():
         "WanImageToVideo", positive=loader["text"], negative=loader["text"], vae=loader["vae"], start_image=scene["first_frame"],
         width=128, height=128, length=13, batch_size=1,
     )  # fmt: skip
-    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=0.9)
-    gained = g.node("CILMotionGain", model=loader["model"], gain=1.4, end_as="sigma", end=0.83)
-    g.column()
-    ways = {"plain": loader["model"], "Early Start": early["model"], "Motion Gain": gained["model"]}
-    made = [_ksampler(g, model, cond, f"KSampler: {name}", seed=DEMO_SEED, steps=20, scheduler="simple") for name, model in ways.items()]
-    _beside_the_truth(g, loader["vae"], scene["scene"], dict(zip(ways, made)))
+    _two_cures(g, loader, scene, cond, start=0.9, gain=1.4, end=0.83, scheduler="simple")
     return g
 
 
@@ -149,19 +149,8 @@ def demo_svd():
         "With the real SVD the nodes go in the same place: between loader and sampler.",
         (380, 400),
     )
-    loader = g.node("CILLoadDemoModel", checkpoint="svd_leaking")
-    scene = g.node("CILDemoScene", seed=SVD_SCENE, motion_bucket_id=127, frames=12, world="landscape")
-    g.column()
-    cond = g.node(
-        "SVD_img2vid_Conditioning", clip_vision=loader["clip_vision"], init_image=scene["first_frame"], vae=loader["vae"],
-        width=128, height=128, video_frames=12, motion_bucket_id=127, fps=6, augmentation_level=0.0,
-    )  # fmt: skip
-    early = g.node("CILEarlyStart", model=loader["model"], start_as="sigma", start=8.0)
-    gained = g.node("CILMotionGain", model=loader["model"], gain=2.0, end_as="sigma", end=5.0)
-    g.column()
-    ways = {"plain": loader["model"], "Early Start": early["model"], "Motion Gain": gained["model"]}
-    made = [_ksampler(g, model, cond, f"KSampler: {name}", seed=DEMO_SEED, steps=20) for name, model in ways.items()]
-    _beside_the_truth(g, loader["vae"], scene["scene"], dict(zip(ways, made)))
+    loader, scene, cond = _demo_source(g, "svd_leaking", 127, SVD_SCENE, frames=12, world="landscape")
+    _two_cures(g, loader, scene, cond, start=8.0, gain=2.0, end=5.0)
     return g
 
 

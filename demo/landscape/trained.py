@@ -23,9 +23,14 @@ def held_out(n, frames):
     return scenes.sample(n, torch.Generator().manual_seed(HELD_OUT), told=0.0, frames=frames, alike=True)
 
 
+def typical(frames):
+    """Many scenes, as the data has them."""
+    return scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=frames)
+
+
 def typical_travel(frames):
     """The median way of a subject in the data from the first frame to the last, pixels."""
-    places = scenes.path(scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=frames), frames)
+    places = scenes.path(typical(frames), frames)
     return float((places[:, -1] - places[:, 0]).norm(dim=-1).median())
 
 

@@ -4,6 +4,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from node_calls import run
 
 from cil_pack.demo.landscape import clips, graph, latents, measure, scenes, svd
 from cil_pack.demo.landscape.train import KINDS
@@ -13,10 +14,6 @@ from cil_pack.nodes.demo import SVD, DemoScene, LoadDemoModel
 from cil_pack.nodes.demo_clips import LANDSCAPE, DemoClips
 from cil_pack.nodes.host.models import model_family
 from cil_pack.nodes.training import model as trainable
-
-
-def run(node, *given, **named):
-    return node.PREPARE_CLASS_CLONE(None).execute(*given, **named).args
 
 
 def test_the_nodes_offer_the_checkpoints_that_are_there():

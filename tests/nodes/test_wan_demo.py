@@ -3,6 +3,7 @@
 import comfy.sample
 import pytest
 import torch
+from node_calls import run
 from safetensors.torch import save_file
 
 import nodes
@@ -93,10 +94,6 @@ def test_a_strange_file_is_refused(tmp_path):
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="cannot be read"):
         model.load(str(path))
-
-
-def run(node, *given, **named):
-    return node.PREPARE_CLASS_CLONE(None).execute(*given, **named).args
 
 
 def test_the_nodes_offer_the_checkpoints_that_are_there():
