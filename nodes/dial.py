@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
 
 from ..cil.dial import Answer
-from . import dial_memory, levers, pictures, plots, preflight, previews
+from . import dial_memory, levers, motion_bucket, pictures, plots, preflight, previews
 from .dial_memory import Curve
 from .dial_search import MORE, SCORE, TIMES, WANTS, Search, Wish, opened, sentence
 from .host.notes import say
@@ -65,6 +65,7 @@ class MotionDial(io.ComfyNode):
                 io.Image.Output(display_name="sheet", tooltip="All settings that were looked at, each with its motion and price: a moving sheet, a frame each."),
                 io.Image.Output(display_name="plot", tooltip="Motion against the setting, the asked amount drawn in."),
                 io.String.Output(display_name="report", tooltip="All figures as JSON, with the widgets of the ordinary node that does the same."),
+                io.Int.Output(display_name="motion_bucket_id", tooltip="For Motion Bucket; 0 (neutral) where another lever was turned."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
@@ -100,9 +101,11 @@ class MotionDial(io.ComfyNode):
         plot = plots.dial_plot(search.readings(), answer, search.goal, turned, result)
         low = patched[1] if len(patched) > 1 else ExecutionBlocker("model_low: no second stage is connected to this Motion Dial, so there is none to hand on")
         report = json.dumps(report_of(search, answer, result, notes))
+        stands = ordinary(turned, answer.reading.setting)
         # for the page's button, web/dial.js
-        shown = {**animated(sheet).as_dict(), "ordinary": [json.dumps(ordinary(turned, answer.reading.setting))]}
-        return io.NodeOutput(patched[0], low, *plain_outputs(turned, answer.reading.setting, model), sheet, plot, report, ui=shown)
+        shown = {**animated(sheet).as_dict(), "ordinary": [json.dumps(stands)]}
+        bucket = stands["widgets"].get(motion_bucket.TOLD, motion_bucket.AS_IT_IS) if stands else motion_bucket.AS_IT_IS
+        return io.NodeOutput(patched[0], low, *plain_outputs(turned, answer.reading.setting, model), sheet, plot, report, bucket, ui=shown)
 
 
 def remarks(search: Search, curves: list[Curve], steps: int, seconds: float) -> list[str]:

@@ -114,10 +114,10 @@ def _gain(models, family, positive):
 
 
 def _bucket(models, family, positive):
-    own = motion_bucket.told(positive)
+    own = motion_bucket.told(models[0], positive)
     turned = lambda setting: Turned("CILMotionBucket", {motion_bucket.TOLD: round(setting)}, tuple(range(len(models))))
     refusal = "" if family.bucket else motion_bucket.REFUSED
-    return Lever(BUCKET, dial.Lever(own, 1, max(own, MOST), 48, 0), turned, refusal)
+    return Lever(BUCKET, dial.Lever(own, min(own, 1), max(own, MOST), 48, 0), turned, refusal)
 
 
 def _slider(models, family, positive):

@@ -15,8 +15,10 @@ USUAL, LARGEST = 127, 1023  # the host's default and largest
 REFUSED = "this model is told no motion bucket: among the host's models Stable Video Diffusion alone is"
 
 
-def told(positive: Conditioning) -> int:
-    """The motion bucket of a conditioning; the host's own default where it says none."""
+def told(model: Model, positive: Conditioning) -> int:
+    """The motion bucket that a MODEL is told: by a Motion Bucket on it, or else by the conditioning; the host's default where neither says one."""
+    for wrapper in model.get_wrappers(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER):
+        return wrapper.bucket
     return next((int(entry[1][TOLD]) for entry in positive if TOLD in entry[1]), USUAL)
 
 

@@ -18,6 +18,7 @@ from cil_pack.nodes import dial, dial_memory, dial_search, fingerprint, levers, 
 from cil_pack.nodes.alg import AdaptiveLowPass
 from cil_pack.nodes.dial import MotionDial
 from cil_pack.nodes.early_start import CILEarlyStart
+from cil_pack.nodes.motion_bucket import CILMotionBucket
 from cil_pack.nodes.motion_gain import CILMotionGain
 from cil_pack.nodes.motion_slider import MotionSliderNode
 from cil_pack.nodes.timenoise import TimeNoiseCondition
@@ -87,7 +88,7 @@ def given(name, **changes):
 def turned(**arguments):
     """-> (outputs, report)."""
     out = run(MotionDial, **arguments)
-    return out, json.loads(out[-1])
+    return out, json.loads(out[7])
 
 
 def clip(model, g, seed=9):
@@ -118,7 +119,7 @@ def test_the_model_is_the_ordinary_nodes_with_the_found_gain(name, measured):
     measured(1.0, 1.4, 2.0)
     g = given(name)
     out, report = turned(**g)
-    assert report["kind"] == "found" and out[2] == report["setting"] != 1 and out[4] == 0.0
+    assert report["kind"] == "found" and out[2] == report["setting"] != 1 and out[4] == 0.0 and out[8] == 0
     plain, found = clip(g["model"], g), clip(out[0], g)
     assert torch.equal(found, clip(ORDINARY[levers.GAIN](g["model"], out[2]), g)) and not torch.equal(found, plain)
     assert report["ordinary_node"]["widgets"]["gain"] == out[2]
@@ -151,10 +152,18 @@ def test_the_motion_bucket_is_turned_from_what_the_conditioning_says(measured):
     g["positive"], g["negative"] = ([[e[0], {**e[1], "motion_bucket_id": 100}] for e in g[side]] for side in ("positive", "negative"))
     out, report = turned(**g)
     bucket = report["ordinary_node"]["widgets"]["motion_bucket_id"]
-    assert report["readings"][0]["setting"] == 100 and isinstance(bucket, int) and bucket > 100 and out[2] == 1.0
+    assert report["readings"][0]["setting"] == 100 and isinstance(bucket, int) and bucket > 100 and out[2] == 1.0 and out[8] == bucket
     told = {**g} | {side: [[e[0], {**e[1], "motion_bucket_id": bucket}] for e in g[side]] for side in ("positive", "negative")}
     found = clip(out[0], g)
     assert torch.equal(found, clip(g["model"], told)) and not torch.equal(found, clip(g["model"], g))
+
+
+def test_a_bucket_that_stands_on_the_model_is_where_the_search_begins(measured):
+    measured(1.0, 1.4, 2.0)
+    g = given("SVD", lever=levers.BUCKET)
+    g["model"] = run(CILMotionBucket, g["model"], 180)[0]
+    _, report = turned(**g)
+    assert report["readings"][0]["setting"] == 180 and report["ordinary_node"]["widgets"]["motion_bucket_id"] > 180
 
 
 @pytest.mark.parametrize("lever", [levers.GAIN, levers.SLIDER])
