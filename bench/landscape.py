@@ -87,12 +87,12 @@ class Read:
 
 
 @torch.inference_mode()
-def sampled(made, way, held_out, seeds, steps):
-    """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]."""
+def sampled(made, way, held_out, seeds, steps, bucket=scenes.OPEN):
+    """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]. bucket: the amount that a model is told which is told one."""
     out = []
     for scene in (held_out[i : i + 1] for i in range(len(held_out))):
         first = scenes.render(scene, 1)[0].movedim(1, -1)
-        conditions, patched = made.conditioned(first), way.patched(made, first)
+        conditions, patched = made.conditioned(first, bucket), way.patched(made, first)
         for seed in range(seeds):
             frames = graph.sampled(patched, made.vae, conditions, seed, steps, made.scheduler)
             out.append(frames.movedim(-1, 1).clamp(0, 1).cpu())

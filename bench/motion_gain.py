@@ -74,7 +74,7 @@ PARTS = {
     "Reference, shape, protection": table_of({}, [{"gain": 1.4}, {"gain": 1.4, "reference": "image"}, {"gain": 1.4, "reference": "mean over time"}, {"gain": 1.4, "shape": "smooth"}, {"gain": 1.4, "protect": "brightness and colour"}, {"gain": 1.4, "protect": "brightness, colour and contrast"}]),
     "Both, and less": table_of({}, [{"start": 20.0, "gain": 1.2}, {"gain": 0.7}]),
     "CFG 2": table_of({"cfg": 2.0}, [{"start": 20.0}, {"gain": 1.4}]),
-    **{f"{n} steps": table_of({"steps": n}, [{"start": 20.0}, {"gain": 1.4}]) for n in (4, 6, 25)},
+    **{f"{n} steps": table_of({"steps": n}, [{"start": 20.0}, {"gain": 1.4}]) for n in (4, 6, 8, 25)},
     "Fast motion asked for": table_of({"bucket": FAST}, [{"start": 20.0}, {"gain": 1.2}, {"gain": 1.4}]),
 }  # fmt: skip
 

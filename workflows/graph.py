@@ -4,6 +4,7 @@ The page's form needs what only the host knows (the order of a node's widgets, t
 its slots); `info` below is the host's /object_info.
 """
 
+import math
 import re
 import uuid
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 GAP = 60
 NOTE, OWN = {"color": "#432", "bgcolor": "#653"}, {"color": "#323", "bgcolor": "#535"}  # the page's yellow and purple
 FRAME, HEAD, LETTERS = 20, 90, 24  # of a group: pixels around its nodes, above them (their own titles too), and its title's height
+SCREEN, CORNER = (1820, 950), (80, 150)  # what the page leaves of 1920 x 1080, and where the graph begins in it: beside its bar and below its tabs
+READABLE = 0.6  # the zoom below which the page leaves a node's words out
 RESULT = "Result"
 # what a step is called, by the first of these kinds of nodes that a column has; columns of one step beside each other share a frame
 STEPS = {
@@ -111,7 +114,7 @@ class Graph:
                     links.append([link, v[0].number, index, node.number, name, kind if isinstance(kind, str) else "COMBO"])
                     incoming[node.number, name] = link
                     outgoing.setdefault((v[0].number, index), []).append(link)
-        placed, groups = self._placed(lambda node: self._page_node(info, node, incoming, outgoing))
+        placed, groups, scale = self._placed(lambda node: self._page_node(info, node, incoming, outgoing))
         slots = {n["id"]: [i["name"] for i in n["inputs"]] for n in placed}
         for link in links:
             link[4] = slots[link[3]].index(link[4])
@@ -124,32 +127,31 @@ class Graph:
             "links": links,
             "groups": groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.8, "offset": [60, 140]}},
+            "extra": {"ds": {"scale": scale, "offset": [round(edge / scale) for edge in CORNER]}},
             "version": 0.4,
         }
 
     def _placed(self, made):
-        """The page's nodes and groups, with their places: above the notes and beside them the result, below them the other columns. made: a Node -> the page's."""
+        """The page's nodes and groups, with their places, and the zoom at which a screen shows all of them. made: a Node -> the page's.
+
+        Above the notes and beside them the result, below them the other columns, in so many parts that the zoom is the largest.
+        """
         notes = [item for item in self.columns[0] if not isinstance(item, Node)]
         columns = [[made(item) for item in column if isinstance(item, Node)] for column in self.columns]
         above = [_note(len(self.nodes) + i, *note) for i, note in enumerate(notes, 1)]
         steps = ["Model and picture", *(_step([n["type"] for n in column]) for column in columns[1:])]
         result = columns.pop() if notes and steps[-1] == RESULT else []
         right = _in_a_row(above, 0, 0)
-        groups, x = [], _in_a_row(result, right + FRAME, HEAD)
+        x = _in_a_row(result, right + FRAME, HEAD)
         high = lambda nodes: max((n["pos"][1] + n["size"][1] + GAP for n in nodes), default=0)
         last = [RESULT, right + FRAME, x - GAP, HEAD, high(result)] if result else None
         top = high(above + result) + HEAD if above else 0
-        x = 0
-        for step, column in zip(steps, columns):
-            if column:
-                left, (x, bottom) = x, _stacked(column, x, top)
-                if not groups or groups[-1][0] != step:
-                    groups.append([step, left, x, top, bottom])
-                groups[-1][2], groups[-1][4] = x, max(groups[-1][4], bottom)
-                x += GAP
+        zoom = lambda most: _zoom(_beside(columns, steps, top, most), x)
+        best = max(_heights(columns), key=zoom)
+        scale, groups = math.floor(100 * min(max(zoom(best), READABLE), 1)) / 100, _beside(columns, steps, top, best)
         placed = [*above[:1], *(n for column in columns for n in column), *result, *above[1:]]
-        return [n | {"order": order} for order, n in enumerate(placed)], [_frame(i, *group) for i, group in enumerate([*groups, *([last] if last else [])], 1)]
+        frames = [_frame(i, *group) for i, group in enumerate([*groups, *([last] if last else [])], 1)]
+        return [n | {"order": order} for order, n in enumerate(placed)], frames, scale
 
     # ---- a blueprint: all of it as one node ----
 
@@ -240,6 +242,42 @@ def _stacked(nodes, x, y):
         y += node["size"][1] + GAP
         width = max(width, node["size"][0])
     return x + width, y
+
+
+def _heights(columns):
+    """At which heights a column may end, the greatest first: those of all its nodes together, and of fewer."""
+    stacked = {sum(n["size"][1] + GAP for n in column[i:j]) for column in columns for j in range(len(column) + 1) for i in range(j)}
+    return sorted(stacked, reverse=True)
+
+
+def _parts(column, most):
+    """A column in as many as it takes that none is higher than `most`, or that has one node."""
+    parts, height = [], math.inf
+    for node in column:
+        height += node["size"][1] + GAP
+        if height > most:
+            parts, height = [*parts, []], node["size"][1] + GAP
+        parts[-1].append(node)
+    return parts
+
+
+def _beside(columns, steps, top, most):
+    """Put columns beside each other, those higher than `most` in parts -> the groups: step, left, right, top, bottom of each."""
+    groups, x = [], 0
+    for step, column in zip(steps, columns):
+        for part in _parts(column, most):
+            left, (x, bottom) = x, _stacked(part, x, top)
+            if not groups or groups[-1][0] != step:
+                groups.append([step, left, x, top, bottom])
+            groups[-1][2], groups[-1][4] = x, max(groups[-1][4], bottom)
+            x += GAP
+    return groups
+
+
+def _zoom(groups, right):
+    """How large a screen shows all of a graph. right: the end of what stands above the groups."""
+    wide, high = max(right, *(g[2] for g in groups)) + 2 * FRAME, max(g[4] for g in groups) + HEAD
+    return min(SCREEN[0] / wide, SCREEN[1] / high)
 
 
 def _in_a_row(nodes, x, y):

@@ -341,8 +341,8 @@ def demo_probe():
         width=128, height=128, video_frames=12, motion_bucket_id=127, fps=6, augmentation_level=0.0,
     )  # fmt: skip
     g.column()
-    probe = g.node("LeakageProbe", model=leak["model"], vae=leak["vae"], clips=clips["clips"], draws=2, size=(560, 820))
-    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(560, 420))
+    probe = g.node("LeakageProbe", model=leak["model"], vae=leak["vae"], clips=clips["clips"], draws=2, size=(500, 740))
+    g.node("SaveImage", title="Probe: plot", images=probe["plot"], filename_prefix="cil/probe_plot", size=(500, 380))
     g.column()
     early = g.node("CILEarlyStart", model=leak["model"], start_as="sigma", start=probe["start_sigma"])
     plain = _ksampler(g, leak["model"], cond, "KSampler: plain", seed=DEMO_SEED, steps=20)
@@ -350,11 +350,11 @@ def demo_probe():
     g.column()
     before, after = (g.node("VAEDecode", samples=s["LATENT"], vae=leak["vae"])["IMAGE"] for s in (plain, cured))
     both = g.node("CILDemoCompare", scene=leak["scene"], before=before, after=after, before_caption="plain", after_caption="from the suggested start")
-    g.node("SaveImage", title="Probe: predictions", images=probe["sheet"], filename_prefix="cil/probe_sheet", size=(420, 400))
+    g.node("SaveImage", title="Probe: predictions", images=probe["sheet"], filename_prefix="cil/probe_sheet", size=(420, 340))
     g.column()
-    g.node("SaveImage", title="Comparison picture", images=both["strips"], filename_prefix="cil/compare", size=(560, 460))
+    g.node("SaveImage", title="Comparison picture", images=both["strips"], filename_prefix="cil/compare", size=(480, 380))
     video = g.node("CreateVideo", images=both["clip"], fps=6.0)
-    g.node("SaveVideo", title="Comparison video", video=video["VIDEO"], filename_prefix="cil/compare", format="mp4", codec="h264", size=(560, 420))
+    g.node("SaveVideo", title="Comparison video", video=video["VIDEO"], filename_prefix="cil/compare", format="mp4", codec="h264", size=(480, 380))
     return g
 
 

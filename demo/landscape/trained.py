@@ -1,6 +1,6 @@
 """The landscape's trained models, of both kinds, each with what its graph is wired with.
 
-A kind has the MODEL and VAE of a checkpoint, `conditioned(first)` -> positive, negative, latent, `clips(n, seed)`, a
+A kind has the MODEL and VAE of a checkpoint, `conditioned(first, bucket)` -> positive, negative, latent, `clips(n, seed)`, a
 prepared set for the probe, and what its graph is set to.
 """
 
@@ -43,8 +43,8 @@ class SVD:
         self.file = file
         self.model, self.vision, self.vae = svd.load(file)
 
-    def conditioned(self, first):
-        return graph.conditioned(self.vision, self.vae, first)
+    def conditioned(self, first, bucket=scenes.OPEN):
+        return graph.conditioned(self.vision, self.vae, first, bucket)
 
     def clips(self, n, seed):
         return clips.of_training(self.vision, n, seed)
@@ -59,7 +59,8 @@ class Wan:
         self.file = file
         self.model, self.vae = wan_model.load(file)
 
-    def conditioned(self, first):
+    def conditioned(self, first, bucket=scenes.OPEN):
+        """Nobody tells it an amount."""
         return wan_graph.conditioned(self.vae, first)
 
     def clips(self, n, seed):

@@ -131,6 +131,27 @@ def assert_whole(page, name):
     assert not [p for p in page.problems if not any(known in p for known in theirs)]
 
 
+# the dial's node alone is as high as the screen; their notes and results stand on it all the same
+HIGHER_THAN_A_SCREEN = {"wan22_dial": 1.2, "demo_dial": 1.2}
+
+
+@pytest.mark.parametrize("name", recipes.TEMPLATES)
+def test_the_first_screen_of_a_template_holds_all_of_it(name):
+    """At the zoom that the file asks for, at which the page still writes a node's words."""
+    graph = json.loads(WORKFLOWS[name].read_text(encoding="utf-8"))
+    scale, offset = graph["extra"]["ds"]["scale"], graph["extra"]["ds"]["offset"]
+    assert scale >= 0.6
+    at = lambda n, right, down: [
+        scale * (n["pos"][0] + right * n["size"][0] + offset[0]),
+        scale * (n["pos"][1] + down * n["size"][1] - 30 * (1 - down) + offset[1]),
+    ]
+    more = HIGHER_THAN_A_SCREEN.get(name, 1.0)
+    for node in graph["nodes"]:
+        (left, top), (right, bottom) = at(node, 0, 0), at(node, 1, 1)
+        assert left >= 60 and top >= 110, node["type"]  # the page's bar and tabs
+        assert right <= 1920 * more and bottom <= 1080 * more, node["type"]
+
+
 def lacking(info, path):
     """The kinds of nodes of a workflow that this host has not; the page shows a dialog over everything then."""
     name = next(name for name, file in WORKFLOWS.items() if file == path)
