@@ -70,7 +70,6 @@ REFERENCES = {
     for kind, (g, e) in {"SVD's": (1.4, 5.0), "Wan's": (1.4, 0.83)}.items()
 }
 CAMERA = {"SVD's": ways((15.0,), (), ((1.4, 5.0), (2.0, 5.0)), ()), "Wan's": ways((0.9,), (), ((1.4, 0.83), (2.0, 0.83)), ())}
-PARTS = {"cures": WAYS, "references": REFERENCES, "camera": CAMERA}
 
 
 @dataclass(frozen=True)
@@ -108,28 +107,48 @@ def read(pixels, held_out, seeds, typical):
     return Read(tracks.travel / typical, tracks.lost, torch.cat(distance), torch.cat([scene.motion for scene in nearest]))
 
 
-def camera_row(name, found, plain, last, typical):
-    """A line of --part camera: whether the camera moves, how far it takes the middle of a frame's half, and the subject beside it. last: frames from the first on."""
-    moves = lambda m: (m[:, 2:] != 0).any(1).double()
-    way = lambda m: last * torch.maximum(m[:, 2:4].norm(dim=1), m[:, 4].abs() * scenes.SIZE / 4) / typical
-    own = lambda m: last * m[:, :2].norm(dim=1) / typical
-    cells = [name, *(text for of in (moves, way, own) for text in (sampling.pm(of(found)), "" if plain is None else sampling.pm(of(found) - of(plain))))]
+class Table:
+    """A --part: its ways of each kind, its columns, and the columns in words."""
+
+    def __init__(self, ways, columns=COLUMNS, words="Distance: root mean square, full colour range = 1."):
+        self.ways, self.columns, self.words = ways, columns, words
+
+    def first(self, made):
+        """Rows above the model's."""
+        return []
+
+    def row(self, made, name, found, plain):
+        """plain: None in the plain row itself."""
+        paired = lambda column: "" if plain is None else sampling.pm(getattr(found, column) - getattr(plain, column))
+        still = (found.travel < panels.STILL).double()
+        cells = [f"{found.travel.median():.2f}", f"{still.mean():.0%}", f"{found.lost.mean():.0%}", sampling.pm(found.distance)]
+        return line(name, *cells, paired("travel"), paired("distance"))
+
+
+class Camera(Table):
+    """Whether the camera moves, how far it takes the middle of a frame's half, and the subject beside it, over the data's median."""
+
+    def first(self, made):
+        return [self.of_motions(made, "the data", trained.typical(made.frames).motion, None)]
+
+    def row(self, made, name, found, plain):
+        return self.of_motions(made, name, found.motion, plain and plain.motion)
+
+    def of_motions(self, made, name, found, plain):
+        """found, plain: rows of scenes.MOTIONS."""
+        unit = (made.frames - 1) / trained.typical_travel(made.frames)
+        moves = lambda m: (m[:, 2:] != 0).any(1).double()
+        way = lambda m: unit * torch.maximum(m[:, 2:4].norm(dim=1), m[:, 4].abs() * scenes.SIZE / 4)
+        own = lambda m: unit * m[:, :2].norm(dim=1)
+        return line(name, *(text for of in (moves, way, own) for text in (sampling.pm(of(found)), "" if plain is None else sampling.pm(of(found) - of(plain)))))
+
+
+def line(*cells):
     return f"| {' | '.join(cells)} |"
 
 
-def row(way, found, plain):
-    paired = (lambda a, b: "") if found is plain else (lambda a, b: sampling.pm(a - b))
-    still = (found.travel < panels.STILL).double()
-    cells = [
-        way.name,
-        f"{found.travel.median():.2f}",
-        f"{still.mean():.0%}",
-        f"{found.lost.mean():.0%}",
-        sampling.pm(found.distance),
-        paired(found.travel, plain.travel),
-        paired(found.distance, plain.distance),
-    ]
-    return f"| {' | '.join(cells)} |"
+IN_WORDS = "Camera: that of the nearest true clip, its way that of a pan, or of a zoom halfway to the edge; the subject's own way is what it goes beside that."
+PARTS = {"cures": Table(WAYS), "references": Table(REFERENCES), "camera": Camera(CAMERA, OF_CAMERA, IN_WORDS)}
 
 
 def strip(pixels, seeds):
@@ -168,19 +187,16 @@ def main(arguments=None):
     if (o.part, o.steps) == ("cures", STEPS):  # once a model
         finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
         lines += [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
-    columns_of = OF_CAMERA if o.part == "camera" else COLUMNS
-    lines += [f"| {' | '.join(('', *columns_of))} |", "|---" * (len(columns_of) + 1) + "|"]
-    if o.part == "camera":
-        lines.append(camera_row("the data", trained.typical(made.frames).motion, None, made.frames - 1, typical))
+    table = PARTS[o.part]
+    lines += [line("", *table.columns), "|---" * (len(table.columns) + 1) + "|", *table.first(made)]
     print("\n".join(lines), flush=True)
-    for way in PARTS[o.part][made.kind]:
+    for way in table.ways[made.kind]:
         if way.name != "plain" and o.only and not any(word in way.name for word in o.only):
             continue
         pixels = sampled(made, way, held_out, seeds, o.steps)
         found = read(pixels, held_out, seeds, typical)
+        lines.append(table.row(made, way.name, found, plain))
         plain = plain or found
-        against = None if found is plain else plain.motion
-        lines.append(camera_row(way.name, found.motion, against, made.frames - 1, typical) if o.part == "camera" else row(way, found, plain))
         print(lines[-1], flush=True)
         if o.quick or way.name in o.show:
             columns.append(strip(pixels, seeds))
@@ -194,12 +210,7 @@ def main(arguments=None):
         "",
         f"`python run.py do bench.landscape {shlex.join([_named(o.file), *arguments[1:]])}`: {pictures} held-out pictures, {seeds} seeds each, {o.steps} Euler steps, {made.scheduler}, CFG 1, the amount of motion left open. "
         f"Travel: of the subject from the first frame to the last, by a tracker that flicker does not fool, over the data's median, {typical:.1f} pixels of {scenes.SIZE}. Still: less than a quarter of that. "
-        + (
-            "Camera: that of the nearest true clip, its way that of a pan, or of a zoom halfway to the edge; the subject's own way is what it goes beside that."
-            if o.part == "camera"
-            else "Distance: root mean square, full colour range = 1."
-        )
-        + " Mean ± standard error, differences pair by pair. A demo model on demo data.",
+        f"{table.words} Mean ± standard error, differences pair by pair. A demo model on demo data.",
         "",
         f"![Six pictures, five frames of each: {', '.join(o.show)}]({name}.webp)",
         "",

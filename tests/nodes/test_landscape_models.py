@@ -1,5 +1,7 @@
 """The landscape's trained models of both kinds, as the tables use them: with random weights, since only the wiring is asked."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -51,7 +53,8 @@ def test_the_camera_is_told_from_the_subject(checkpoint, capsys):
     clips = scenes.render(held_out.replace(motion=torch.stack([pan, torch.zeros(5)])), frames)
     read = table.read(clips, held_out, 1, 1.0)
     assert torch.equal(read.motion[0, 2:], pan[2:]) and not read.motion[1, 2:].any() and read.motion[:, :2].norm(dim=1).max() < 0.2
-    cells = table.camera_row("x", read.motion, None, frames - 1, 1.0).split("|")
+    made = SimpleNamespace(frames=frames)
+    cells = table.PARTS["camera"].row(made, "x", read, None).split("|")
     assert cells[2].strip().startswith("0.500")
 
 
@@ -63,5 +66,4 @@ def test_still_clips_stand_still_and_true_ones_do_not():
     gone = table.read(moving, held_out, 1, typical)
     assert (still.travel < 0.05).all() and (gone.travel * typical - 2.4 * 11).abs().max() < 2
     assert max(still.distance.max(), gone.distance.max()) < 0.03 and not still.lost.any()
-    plain = table.Way("plain")
-    assert table.row(plain, still, still).count("|") == len(table.COLUMNS) + 2
+    assert all(table.PARTS["cures"].row(None, "x", gone, plain).count("|") == len(table.COLUMNS) + 2 for plain in (None, still))
