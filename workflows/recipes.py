@@ -385,14 +385,14 @@ def svd_probe():
 def demo_dial():
     g = Graph("demo_dial", "The motion dial on the demo model")
     g.note(
-        "## Ask for motion, get it\n\nPress **Run**. **Motion Dial** samples short previews of this very graph, measures how much they move, and looks for the least setting of *Motion Gain* that gives what `want` asks for. Its tiles run while it works; stop keeps the best so far.\n\n"
+        "## Ask for motion, get it\n\nPress **Run**. **Motion Dial** samples short previews of this very graph, measures how much they move, and looks for the least setting that gives what `want` asks for: here of the motion bucket, since this model is told one (SVD's kind), of *Motion Gain* for all others. Its tiles run while it works; stop keeps the best so far.\n\n"
         "The sampler below it takes the model as the dial hands it on. Run again: nothing is measured twice. Try *calm*, *as much as stays faithful*, or an `amount`.",
-        (380, 290),
+        (380, 310),
     )
-    loader, scene, cond = _demo_source(g, "leaking", bucket=200)
+    loader, scene, cond = _demo_source(g, "leaking")
     dial = g.node(
         "CILMotionDial", model=loader["model"], positive=cond["positive"], negative=cond["negative"], latent=cond["latent"], vae=loader["vae"],
-        image=scene["first_frame"], want="times the plain clip's motion", amount=1.3, seed=1, steps=25, cfg=1.0, size=(460, 1100),
+        image=scene["first_frame"], want="times the plain clip's motion", amount=1.5, seed=1, steps=25, cfg=1.0, size=(460, 1100),
     )  # fmt: skip
     g.column()
     plain = _ksampler(g, loader["model"], cond, "KSampler: plain")

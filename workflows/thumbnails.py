@@ -15,6 +15,7 @@ import json
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ..nodes import levers
 from .make import ROOT, api_file, page_file
 from .recipes import TEMPLATES, WORKFLOWS
 
@@ -44,11 +45,13 @@ def graph_picture(page, width, height):
     return out
 
 
-def results(host, name):
-    """What a workflow shows in a running host: the probe's plot, then its saved pictures, one above the other, SIDE wide."""
+def results(host, name, **changes):
+    """What a workflow shows in a running host: the probe's plot, then its saved pictures, one above the other, SIDE wide. changes: of inputs, wherever a node has them."""
     import cil_run as run
 
     graph = json.loads(api_file(name).read_text(encoding="utf-8"))
+    for node in graph.values():
+        node["inputs"] |= {key: value for key, value in changes.items() if key in node["inputs"]}
     entry = host.run(graph)
     if run.error_of(entry):
         raise SystemExit(f"{name}: {run.error_of(entry)}")
@@ -95,21 +98,25 @@ def measured(host):
     return ImageOps.pad(plot, (SIDE, plot.height), color="white")
 
 
+def dialled_by_gain(host):
+    """The demo's dial with the lever that it turns on Wan."""
+    return results(host, "demo_dial", lever=levers.GAIN)
+
+
 LENT = {
     "svd_early_start": effect,
     "dynamicrafter_early_start": effect,
-    "wan22_dial": "demo_dial",
+    "wan22_dial": dialled_by_gain,
     "wan22_motion_gain": gain_on_wan,
     "svd_train": measured,
-}  # a workflow whose graph is run instead
+}  # what is made in a workflow's stead
 
 
 def lent(host, name):
     """What the demo lends a workflow, which says so, or None."""
-    source = LENT.get(name)
-    if source is None:
+    if name not in LENT:
         return None
-    made = results(host, source) if isinstance(source, str) else source(host)
+    made = LENT[name](host)
     out = Image.new("RGB", (SIDE, made.height + 28), NIGHT)
     out.paste(made, (0, 28))
     ImageDraw.Draw(out).text((EDGE, 4), "as on the demo:", LINK, ImageFont.load_default(size=18))
