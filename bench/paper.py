@@ -26,13 +26,14 @@ from ..nodes.training import train
 from . import landscape, sampling
 from .landscape import Way
 
+HELP = Path(__file__).parent.parent / "nodes" / "web" / "docs"  # where figures.md shows Fig. 2
 PATIENT, CONTROL = "svd_leaking", "svd_healthy"
 PLAIN = Way("plain")
 ASKED = (0.6, 1.2, 1.8, 2.4, 3.0)  # pixels a frame
 STARTS = (100.0, 50.0, 30.0, 15.0, 8.0, 5.0)  # sigma; the ordinary one is 700
 LATER = (None, 100.0, 30.0, 15.0)  # of Table 9
 FRACTIONS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)  # levels of Fig. 2, M / T
-SPEED = 2.1  # of the clips of Fig. 2, pixels a frame: the data's middle
+SPEED, AT_MOST = 2.1, 8  # of the clips of Fig. 2, pixels a frame: the data's middle; and their number
 NOISE = TimeNoise(5.0, 5.0)  # beta_m in units of the image's latents, which deviate by about 5
 SWEEP = (TimeNoise(2.0, 5.0), TimeNoise(15.0, 5.0), TimeNoise(5.0, 1.0), TimeNoise(5.0, 20.0))
 
@@ -138,33 +139,57 @@ def held_by_exact(scene, process, sigmas, draws):
     return [probe.motion_gain(p, clip, probe.frozen(clip, 0)) for p in predictions]
 
 
+READ = ", read from the clip"
+PAIRS = (
+    (f"*{PATIENT}*", f"*{CONTROL}*"),
+    (f"*{PATIENT}*{READ}", f"*{CONTROL}*{READ}"),
+    (f"*{PATIENT}*", "exact denoiser"),
+    (f"*{CONTROL}*", "exact denoiser"),
+)
+
+
+def apart(one, other, sigmas):
+    """The sigmas at which the means over clips are told apart, in words. one, other [levels, clips]."""
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(one.shape[1] - 1, 0.99))
+    (a, b), (c, d) = ((v.mean(1), t * v.std(1) / v.shape[1] ** 0.5) for v in (one, other))
+    clear = (a - c).abs() > b + d
+    return "sigma " + ", ".join(f"{s:.3g}" for s, yes in zip(sigmas, clear) if yes) if clear.any() else "none of these levels"
+
+
 def levels(o):
     """-> lines, plot(axes)."""
     host = Sampling.of(trained.of(PATIENT).model)
     chosen = [(f, host.sigma(f)) for f in FRACTIONS]
     sigmas = [sigma for _, sigma in chosen]
-    drawn = scenes.gliding(trained.held_out(o.pictures, scenes.FRAMES), SPEED)
-    each = [drawn[i : i + 1] for i in range(o.pictures)]
+    count = min(o.pictures, AT_MOST)
+    drawn = scenes.gliding(trained.held_out(count, scenes.FRAMES), SPEED)
+    each = [drawn[i : i + 1] for i in range(count)]
     columns = {"exact denoiser": [held_by_exact(scene, host.process, sigmas, o.draws) for scene in each]}
     for name in (PATIENT, CONTROL):
         made = trained.of(name)
         gain, response = zip(*(held(made, scene, chosen, o.draws) for scene in each))
-        columns |= {f"*{name}*": gain, f"*{name}*, read from the clip": response}
+        columns |= {f"*{name}*": gain, f"*{name}*{READ}": response}
     columns = {name: torch.tensor(values, dtype=torch.float64).T for name, values in columns.items()}  # [levels, clips]
     rows = [said([f"{f:.2f}", f"{sigma:.3g}", *(sampling.pm(column[i]) for column in columns.values())]) for i, (f, sigma) in enumerate(chosen)]
     lines = [
         "# What a one-step prediction holds (the paper's Fig. 2)",
         "",
-        f"Clips in which the subject glides {SPEED:g} pixels a frame, noised to M and denoised in one step. Of the clip's motion the prediction holds the share shown (1 = all; the exact denoiser's is what can be known at all). "
+        f"{count} clips in which the subject glides {SPEED:g} pixels a frame, noised to M and denoised in one step. Of the clip's motion the prediction holds the share shown (1 = all; the exact denoiser's is what can be known at all). "
         "*Read from the clip*: of the difference between the clip and the same at half its speed, the noise and the picture being the same; 0 = it comes from the picture alone.",
         "",
         *table(["M / T", "sigma", *columns], rows),
+        "",
+        "Where intervals of 98 %, by Student's t over these clips, do not overlap:",
+        "",
+        *(f"- {a} / {b}: {apart(columns[a], columns[b], sigmas)}" for a, b in PAIRS),
     ]
 
     def plot(axes):
         axes.plot(FRACTIONS, columns["exact denoiser"].mean(1), "--", color="black", label="exact denoiser")
         for name in (PATIENT, CONTROL):
-            for column, line in ((f"*{name}*", "o-"), (f"*{name}*, read from the clip", "o:")):
+            for column, line in ((f"*{name}*", "o-"), (f"*{name}*{READ}", "o:")):
                 found = [sampling.mean_and_error(values) for values in columns[column]]
                 axes.errorbar(FRACTIONS, [m for m, _ in found], [e for _, e in found], fmt=line, capsize=2, label=column.replace("*", ""))
         axes.set(xlabel="M / T", ylabel="motion in the one-step prediction (the truth is 1)")
@@ -193,11 +218,11 @@ def starts(o):
         for (name, values), line in zip(series.items(), (":", "-")):
             both = [(float(plain.travel.median()), float(plain.distance.mean())), *values]
             axes.plot(at, [travel for travel, _ in both], f"o{line}", color="tab:blue", label=f"{name}: travel")
-            other.plot(at, [distance for _, distance in both], f"s{line}", color="tab:red", label=f"{name}: distance")
+            other.plot(at, [distance for _, distance in both], f"s{line}", color="tab:red")
+            axes.plot([], [], f"s{line}", color="tab:red", label=f"{name}: distance")
         axes.invert_xaxis()
         axes.set(xlabel="M / T", ylabel="median travel over the data's")
         other.set(ylabel="distance to the nearest true clip")
-        other.legend(loc="lower right", fontsize=8)
 
     return lines, plot
 
@@ -303,13 +328,15 @@ def main(arguments=None):
     for part in o.part or PARTS:
         lines, plot = PARTS[part](o)
         about = (
-            f"`python run.py do bench.paper --part {part}`: {o.pictures} held-out pictures"
-            + ("" if part == "levels" else f" with {o.seeds} seed{'s' * (o.seeds > 1)}, {o.sampling_steps} Euler steps, Karras, CFG 1, the amount of motion left open" + " but for what is asked" * (part == "asked"))
-            + ". Mean ± standard error. A demo model on demo data."
+            f"`python run.py do bench.paper --part {part}`: "
+            + ("" if part == "levels" else f"{o.pictures} held-out pictures with {o.seeds} seed{'s' * (o.seeds > 1)}, {o.sampling_steps} Euler steps, Karras, CFG 1, the amount of motion left open" + " but for what is asked" * (part == "asked") + ". ")
+            + "Mean ± standard error. A demo model on demo data."
         )  # fmt: skip
         figure = Figure(figsize=(6.4, 4.4), dpi=100, layout="constrained")
         axes = figure.add_subplot()
         plot(axes)
         axes.legend(fontsize=8)
         figure.savefig(o.out / f"paper_{part}.png")
+        if part == "levels" and o.out == sampling.RESULTS:
+            figure.savefig(HELP / "one-step.webp", pil_kwargs={"quality": 85})
         sampling.write_result(f"paper_{part}.md", [*lines[:2], about, "", *lines[2:], "", f"![The table as a plot](paper_{part}.png)"], o.out)
