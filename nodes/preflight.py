@@ -173,7 +173,7 @@ class Preflight(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CILPreflight",
-            display_name="Motion Preflight (CIL)",
+            display_name="Motion Preflight: Why So Slow? (CIL)",
             category=CATEGORY,
             description="Before a run: causes of still or broken clips that are not leakage, in words. A size that the model does not take, too few frames, a negative prompt at CFG 1, a step cache, a low motion bucket, a few-step LoRA. It runs no model.",
             inputs=[
