@@ -432,6 +432,24 @@ def newer_host(host, root, tmp_path_factory):
         yield running
 
 
+# by a name alone, and by the words that newer hosts hand on; wan and svd find the host's own nodes first, whose names begin with them
+BY_NAME = {"motion": "CILMotionDial", "dial": "CILMotionDial", "slow": "CILPreflight", "leak": "LeakageProbe"}
+BY_WORDS = {"still": "CILPreflight", "static": "CILPreflight", "frozen": "CILPreflight", "lightx2v": "CILMotionGain"}
+
+
+def test_what_a_user_types_finds_the_right_node_first(page, info):
+    """By the search of the page itself."""
+    words = BY_NAME | (BY_WORDS if "search_aliases" in info["CILMotionDial"] else {})
+    first = page.evaluate(
+        """words => {
+        const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
+        return words.map(word => stores.get("nodeDef").nodeSearchService.searchNode(word, [], {limit: 64})[0]?.name);
+    }""",
+        list(words),
+    )
+    assert dict(zip(words, first)) == words
+
+
 def test_every_workflow_opens_whole_in_a_newer_page(browser, newer_host, info, artifacts):
     page = page_of.opened(browser, newer_host.url)
     for path in (path for path in WORKFLOWS.values() if not lacking(info, path)):
