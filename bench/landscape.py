@@ -2,8 +2,8 @@
 
 Of SVD's and of Wan's kind (demo/landscape). Held-out pictures, several seeds of each, the amount of motion left
 open; the same pictures and seeds in every row, so that differences are paired. Also what the probe says of the model.
-Writes bench/results/landscape_NAME.md and .webp, a picture to look at; another --part or another number of --steps
-than 20 stands in the name. --quick takes 4 pictures with one seed and writes the picture alone,
+Writes bench/results/landscape_NAME.md and .webp, a picture to look at; another --part, number of --steps
+than 20 or --cfg than 1 stands in the name. --quick takes 4 pictures with one seed and writes the picture alone,
 beside the checkpoint.
 """
 
@@ -86,14 +86,14 @@ class Read:
 
 
 @torch.inference_mode()
-def sampled(made, way, held_out, seeds, steps, bucket=scenes.OPEN):
+def sampled(made, way, held_out, seeds, steps, bucket=scenes.OPEN, cfg=1.0):
     """Clips of each picture, seed by seed: RGB [n, t, 3, H, W]. bucket: the amount that a model is told which is told one."""
     out = []
     for scene in (held_out[i : i + 1] for i in range(len(held_out))):
         first = scenes.render(scene, 1)[0].movedim(1, -1)
         conditions, patched = made.conditioned(first, bucket), way.patched(made, first)
         for seed in range(seeds):
-            frames = graph.sampled(patched, made.vae, conditions, seed, steps, made.scheduler)
+            frames = graph.sampled(patched, made.vae, conditions, seed, steps, made.scheduler, cfg)
             out.append(frames.movedim(-1, 1).clamp(0, 1).cpu())
     return torch.stack(out)
 
@@ -175,6 +175,7 @@ def main(arguments=None):
         "--part", choices=list(PARTS), default="cures", help="cures, what motion gain counts from, or whether what moves is the camera or the subject"
     )
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--only", action="append", help="rows whose name has this word, beside plain; may be repeated")
     parser.add_argument("--show", action="append", default=["plain"], help="ways in the picture, by name")
     parser.add_argument("--quick", action="store_true", help="4 pictures with one seed; only the picture is written")
@@ -184,7 +185,8 @@ def main(arguments=None):
     held_out = trained.held_out(pictures, made.frames)
     typical, plain, columns = trained.typical_travel(made.frames), None, []
     lines = []
-    if (o.part, o.steps) == ("cures", STEPS):  # once a model
+    usual = (o.steps, o.cfg) == (STEPS, 1)
+    if o.part == "cures" and usual:  # once a model
         finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
         lines += [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
     table = PARTS[o.part]
@@ -193,7 +195,7 @@ def main(arguments=None):
     for way in table.ways[made.kind]:
         if way.name != "plain" and o.only and not any(word in way.name for word in o.only):
             continue
-        pixels = sampled(made, way, held_out, seeds, o.steps)
+        pixels = sampled(made, way, held_out, seeds, o.steps, cfg=o.cfg)
         found = read(pixels, held_out, seeds, typical)
         lines.append(table.row(made, way.name, found, plain))
         plain = plain or found
@@ -204,11 +206,19 @@ def main(arguments=None):
     if o.quick:
         image.save(o.file.with_suffix(".webp"), quality=80)
         return
-    name = "_".join(["landscape", o.file.stem, *([o.part] if o.part != "cures" else []), *([f"{o.steps}_steps"] if o.steps != STEPS else [])])
+    name = "_".join(
+        [
+            "landscape",
+            o.file.stem,
+            *([o.part] if o.part != "cures" else []),
+            *([f"{o.steps}_steps"] if o.steps != STEPS else []),
+            *([f"cfg_{o.cfg:g}"] if o.cfg != 1 else []),
+        ]
+    )
     head = [
         f"# Early start and motion gain on a model of {made.kind} kind, trained in the landscape world",
         "",
-        f"`python run.py do bench.landscape {shlex.join([_named(o.file), *arguments[1:]])}`: {pictures} held-out pictures, {seeds} seeds each, {o.steps} Euler steps, {made.scheduler}, CFG 1, the amount of motion left open. "
+        f"`python run.py do bench.landscape {shlex.join([_named(o.file), *arguments[1:]])}`: {pictures} held-out pictures, {seeds} seeds each, {o.steps} Euler steps, {made.scheduler}, CFG {o.cfg:g}, the amount of motion left open. "
         f"Travel: of the subject from the first frame to the last, by a tracker that flicker does not fool, over the data's median, {typical:.1f} pixels of {scenes.SIZE}. Still: less than a quarter of that. "
         f"{table.words} Mean ± standard error, differences pair by pair. A demo model on demo data.",
         "",

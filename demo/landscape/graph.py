@@ -19,11 +19,11 @@ def conditioned(vision, vae, first, bucket=scenes.OPEN):
 
 
 @torch.inference_mode()
-def sampled(model, vae, conditions, seed, steps, scheduler="karras"):
+def sampled(model, vae, conditions, seed, steps, scheduler="karras", cfg=1.0):
     """One clip -> IMAGE frames [t, H, W, 3]. conditions: as `conditioned` gives them."""
     import nodes as host
 
-    frames = vae.decode(host.KSampler().sample(model, seed, steps, 1.0, "euler", scheduler, *conditions, 1.0)[0]["samples"])
+    frames = vae.decode(host.KSampler().sample(model, seed, steps, cfg, "euler", scheduler, *conditions, 1.0)[0]["samples"])
     return frames.reshape(-1, *frames.shape[-3:])  # a video VAE gives a clip of clips
 
 
