@@ -84,6 +84,11 @@ class Read:
     distance: torch.Tensor
     motion: torch.Tensor
 
+    def cells(self):
+        """The first four of COLUMNS."""
+        still = (self.travel < panels.STILL).double()
+        return [f"{self.travel.median():.2f}", f"{still.mean():.0%}", f"{self.lost.mean():.0%}", sampling.pm(self.distance)]
+
 
 @torch.inference_mode()
 def sampled(made, way, held_out, seeds, steps, bucket=scenes.OPEN, cfg=1.0):
@@ -120,9 +125,7 @@ class Table:
     def row(self, made, name, found, plain):
         """plain: None in the plain row itself."""
         paired = lambda column: "" if plain is None else sampling.pm(getattr(found, column) - getattr(plain, column))
-        still = (found.travel < panels.STILL).double()
-        cells = [f"{found.travel.median():.2f}", f"{still.mean():.0%}", f"{found.lost.mean():.0%}", sampling.pm(found.distance)]
-        return line(name, *cells, paired("travel"), paired("distance"))
+        return line(name, *found.cells(), paired("travel"), paired("distance"))
 
 
 class Camera(Table):
@@ -144,6 +147,7 @@ class Camera(Table):
 
 
 def line(*cells):
+    """A row of a markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -185,8 +189,7 @@ def main(arguments=None):
     held_out = trained.held_out(pictures, made.frames)
     typical, plain, columns = trained.typical_travel(made.frames), None, []
     lines = []
-    usual = (o.steps, o.cfg) == (STEPS, 1)
-    if o.part == "cures" and usual:  # once a model
+    if (o.part, o.steps, o.cfg) == ("cures", STEPS, 1):  # once a model
         finding = probe.found_in(made.model, made.clips(CLIPS, 0), range(CLIPS), scenes.OPEN)
         lines += [f"The probe, on {CLIPS} clips of a fair draw: {finding.sentence}", ""]
     table = PARTS[o.part]

@@ -17,14 +17,14 @@ from ..cil.timenoise import TimeNoise
 from ..cil.training import Recipe
 from ..demo import model as host_model
 from ..demo import train as demo_train
-from ..demo.landscape import latents, panels, scenes, simulated, svd, trained
+from ..demo.landscape import latents, scenes, simulated, svd, trained
 from ..demo.landscape.train import KINDS
 from ..nodes import probe_clip
 from ..nodes.host.evaluation import SamplingContext
 from ..nodes.host.sampling import Sampling
 from ..nodes.training import train
 from . import landscape, sampling
-from .landscape import Way
+from .landscape import Way, line
 
 HELP = Path(__file__).parent.parent / "nodes" / "web" / "docs"  # where figures.md shows Fig. 2
 PATIENT, CONTROL = "svd_leaking", "svd_healthy"
@@ -43,12 +43,9 @@ SWEEP = (TimeNoise(2.0, 5.0), TimeNoise(15.0, 5.0), TimeNoise(5.0, 1.0), TimeNoi
 
 @dataclass(frozen=True)
 class Clips:
-    """Figures of a row's clips, [n] each. travel: of the subject over the data's median; amount: of all motion, pixels a frame; first: distance of the first frame to the picture."""
+    """Figures of a row's clips. read: as bench.landscape reads them; first [n]: distance of the first frame to the picture."""
 
-    travel: torch.Tensor
-    lost: torch.Tensor
-    distance: torch.Tensor
-    amount: torch.Tensor
+    read: landscape.Read
     first: torch.Tensor
 
     @classmethod
@@ -58,19 +55,20 @@ class Clips:
         read = landscape.read(pixels, held_out, o.seeds, trained.typical_travel(frames))
         pictures = scenes.render(held_out, 1)[:, 0].repeat_interleave(o.seeds, 0)
         first = (pixels[:, 0] - pictures).square().mean((1, 2, 3)).sqrt()
-        return cls(read.travel, read.lost, read.distance, scenes.amount(read.motion), first)
+        return cls(read, first)
 
-    def cells(self, plain):
-        """Of COLUMNS. plain: the Clips to compare with, or None."""
-        more = "" if plain is None else sampling.pm(self.travel - plain.travel)
-        still = f"{(self.travel < panels.STILL).double().mean():.0%}"
-        return [f"{self.travel.median():.2f}", more, still, f"{self.lost.mean():.0%}", sampling.pm(self.distance), sampling.pm(self.first)]
+    def cells(self):
+        """Of COLUMNS."""
+        return [*self.read.cells(), sampling.pm(self.first)]
+
+    def compared(self, plain):
+        """Of COLUMNS, and behind the first of them that of MORE. plain: the Clips to compare with, or None."""
+        travel, *rest = self.cells()
+        return [travel, "" if plain is None else sampling.pm(self.read.travel - plain.read.travel), *rest]
 
 
-COLUMNS = (
-    "median travel / the data's", "more than the ordinary start, same clips", "still clips", "frames without a subject",
-    "distance to the nearest true clip", "first frame's distance to the picture",
-)  # fmt: skip
+COLUMNS = (*landscape.COLUMNS[:4], "first frame's distance to the picture")
+MORE = (COLUMNS[0], "more than the ordinary start, same clips", *COLUMNS[1:])
 
 
 def started(sigma, analytic=True):
@@ -80,12 +78,12 @@ def started(sigma, analytic=True):
 
 def table(head, rows):
     """Markdown lines of rows of cells."""
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return [line(*cells) for cells in (head, ["---"] * len(head), *rows)]
 
 
 def said(cells):
     """The row itself, printed."""
-    print("|", " | ".join(cells), "|", flush=True)
+    print(line(*cells), flush=True)
     return cells
 
 
@@ -98,7 +96,7 @@ def asked(o):
     series, rows = {}, []
     for checkpoint, way in ways:
         made = trained.of(checkpoint)
-        got = [Clips.of(made, way, o, round(px / float(scenes.pixels_of(1)))).amount for px in ASKED]
+        got = [scenes.amount(Clips.of(made, way, o, round(px / float(scenes.pixels_of(1)))).read.motion) for px in ASKED]
         series[f"{checkpoint}, {way.name}"] = [sampling.mean_and_error(amounts) for amounts in got]
         rows.append(said([f"*{checkpoint}*, {way.name}", *map(sampling.pm, got)]))
     lines = [
@@ -189,9 +187,9 @@ def levels(o):
     def plot(axes):
         axes.plot(FRACTIONS, columns["exact denoiser"].mean(1), "--", color="black", label="exact denoiser")
         for name in (PATIENT, CONTROL):
-            for column, line in ((f"*{name}*", "o-"), (f"*{name}*{READ}", "o:")):
+            for column, dash in ((f"*{name}*", "o-"), (f"*{name}*{READ}", "o:")):
                 found = [sampling.mean_and_error(values) for values in columns[column]]
-                axes.errorbar(FRACTIONS, [m for m, _ in found], [e for _, e in found], fmt=line, capsize=2, label=column.replace("*", ""))
+                axes.errorbar(FRACTIONS, [m for m, _ in found], [e for _, e in found], fmt=dash, capsize=2, label=column.replace("*", ""))
         axes.set(xlabel="M / T", ylabel="motion in the one-step prediction (the truth is 1)")
 
     return lines, plot
@@ -204,22 +202,22 @@ def starts(o):
     """-> lines, plot(axes)."""
     made = trained.of(PATIENT)
     host, plain = Sampling.of(made.model), Clips.of(made, PLAIN, o)
-    rows = [said(["1", f"{host.sigma_max:g}", "the ordinary start", *plain.cells(None)])]
+    rows = [said(["1", f"{host.sigma_max:g}", "the ordinary start", *plain.compared(None)])]
     series = {"naive": [], "Analytic-Init": []}
     for sigma in STARTS:
         for analytic, name in enumerate(series):
             found = Clips.of(made, started(sigma, bool(analytic)), o)
-            series[name].append((float(found.travel.median()), float(found.distance.mean())))
-            rows.append(said([f"{host.fraction(sigma):.2f}", f"{sigma:g}", name, *found.cells(plain)]))
-    lines = ["# The start M from T down (the paper's Table 8 and Fig. 3)", "", f"From *{PATIENT}*.", "", *table(["M / T", "sigma", "start", *COLUMNS], rows)]
+            series[name].append(found.read)
+            rows.append(said([f"{host.fraction(sigma):.2f}", f"{sigma:g}", name, *found.compared(plain)]))
+    lines = ["# The start M from T down (the paper's Table 8 and Fig. 3)", "", f"From *{PATIENT}*.", "", *table(["M / T", "sigma", "start", *MORE], rows)]
 
     def plot(axes):
         at, other = [host.fraction(sigma) for sigma in (host.sigma_max, *STARTS)], axes.twinx()
-        for (name, values), line in zip(series.items(), (":", "-")):
-            both = [(float(plain.travel.median()), float(plain.distance.mean())), *values]
-            axes.plot(at, [travel for travel, _ in both], f"o{line}", color="tab:blue", label=f"{name}: travel")
-            other.plot(at, [distance for _, distance in both], f"s{line}", color="tab:red")
-            axes.plot([], [], f"s{line}", color="tab:red", label=f"{name}: distance")
+        for (name, found), dash in zip(series.items(), (":", "-")):
+            reads = [plain.read, *found]
+            axes.plot(at, [float(read.travel.median()) for read in reads], f"o{dash}", color="tab:blue", label=f"{name}: travel")
+            other.plot(at, [float(read.distance.mean()) for read in reads], f"s{dash}", color="tab:red")
+            axes.plot([], [], f"s{dash}", color="tab:red", label=f"{name}: distance")
         axes.invert_xaxis()
         axes.set(xlabel="M / T", ylabel="median travel over the data's")
         other.set(ylabel="distance to the nearest true clip")
@@ -255,21 +253,21 @@ def timenoise(o):
         made, plain, series[name] = trained.of(file), None, []
         for sigma in LATER:
             found = Clips.of(made, started(sigma), o)
-            rows.append(said([name, "the ordinary one" if sigma is None else f"{sigma:g}", *found.cells(plain)]))
+            rows.append(said([name, "the ordinary one" if sigma is None else f"{sigma:g}", *found.compared(plain)]))
             plain = plain or found
-            series[name].append((float(found.travel.median()), float(found.first.mean())))
+            series[name].append(float(found.read.travel.median()))
     lines = [
         "# TimeNoise and an earlier start (the paper's Table 9)",
         "",
         f"From *{PATIENT}*, all weights, one tuning of each kind: {told(o)}",
         "",
-        *table(["model", "start, sigma", *COLUMNS], rows),
+        *table(["model", "start, sigma", *MORE], rows),
     ]
 
     def plot(axes):
         names = ["700", *(f"{sigma:g}" for sigma in LATER[1:])]
         for name, values in series.items():
-            axes.plot(names, [travel for travel, _ in values], "o-", label=name)
+            axes.plot(names, values, "o-", label=name)
         axes.set(xlabel="start, sigma", ylabel="median travel over the data's")
 
     return lines, plot
@@ -280,14 +278,14 @@ def sweep(o):
     rows, points = [], []
     for file, name in [(svd.CHECKPOINTS[PATIENT], "base"), *(tuned(o, noise) for noise in (None, NOISE, *SWEEP))]:
         found = Clips.of(trained.of(file), PLAIN, o)
-        rows.append(said([name, *(cell for i, cell in enumerate(found.cells(None)) if i != 1)]))
-        points.append((name, sampling.mean_and_error(found.travel), sampling.mean_and_error(found.first)))
+        rows.append(said([name, *found.cells()]))
+        points.append((name, sampling.mean_and_error(found.read.travel), sampling.mean_and_error(found.first)))
     lines = [
         "# a and beta_m of TimeNoise (the paper's Fig. 4c)",
         "",
         f"From *{PATIENT}*, all weights, one tuning each: {told(o)} The ordinary start.",
         "",
-        *table(["model", *(c for i, c in enumerate(COLUMNS) if i != 1)], rows),
+        *table(["model", *COLUMNS], rows),
     ]
 
     def plot(axes):

@@ -136,7 +136,12 @@ def between(finding, above, view=None):
     """The leakage and its band over the levels above or below ABOVE together, in percent. view: None = the one that judges."""
     inside = [k for k, (_, sigma) in enumerate(finding.chosen) if (sigma > ABOVE) == above]
     curve = finding.evidence.together(view or finding.judge, inside)
-    return [100 * float(values) for values in (curve.leakage, curve.low, curve.high)]
+    return percents(curve)
+
+
+def percents(curve, level=0):
+    """A curve's leakage at a level, and its band."""
+    return [100 * float(values[level]) for values in (curve.leakage, curve.low, curve.high)]
 
 
 def rows(found, view=None):
@@ -168,7 +173,7 @@ def apart(found):
         at = [clearest(control) for control in found[b]]
         bands = [tuple(f.evidence.curve(WHOLE) for f in pair) for pair in zip(found[a], found[b])]
         clear = sum(float(one.low[k]) > float(other.high[k]) for k, (one, other) in zip(at, bands))
-        of = lambda curve, k: f"{100 * float(curve.leakage[k]):.0f} % ({100 * float(curve.low[k]):.0f} to {100 * float(curve.high[k]):.0f})"
+        of = lambda curve, k: "{:.0f} % ({:.0f} to {:.0f})".format(*percents(curve, k))
         first = f"the first set, at sigma {found[b][0].chosen[at[0]][1]:.3g}: {of(bands[0][0], at[0])} and {of(bands[0][1], at[0])}"
         lines.append(f"- {a} and {b}: the bands do not overlap in {clear} of {len(found[a])} sets; {first}.")
     return lines

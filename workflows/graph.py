@@ -147,8 +147,8 @@ class Graph:
         last = [RESULT, right + FRAME, x - GAP, HEAD, high(result)] if result else None
         top = high(above + result) + HEAD if above else 0
         zoom = lambda most: _zoom(_beside(columns, steps, top, most), x)
-        best = max(_heights(columns), key=zoom)
-        scale, groups = math.floor(100 * min(max(zoom(best), READABLE), 1)) / 100, _beside(columns, steps, top, best)
+        groups = _beside(columns, steps, top, max(_heights(columns), key=zoom))
+        scale = math.floor(100 * min(max(_zoom(groups, x), READABLE), 1)) / 100
         placed = [*above[:1], *(n for column in columns for n in column), *result, *above[1:]]
         frames = [_frame(i, *group) for i, group in enumerate([*groups, *([last] if last else [])], 1)]
         return [n | {"order": order} for order, n in enumerate(placed)], frames, scale

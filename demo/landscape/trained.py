@@ -4,6 +4,7 @@ A kind has the MODEL and VAE of a checkpoint, `conditioned(first, bucket)` -> po
 prepared set for the probe, and what its graph is set to.
 """
 
+import functools
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ def typical(frames):
     return scenes.sample(4096, torch.Generator().manual_seed(2_000_000_033), frames=frames)
 
 
+@functools.cache
 def typical_travel(frames):
     """The median way of a subject in the data from the first frame to the last, pixels."""
     places = scenes.path(typical(frames), frames)
