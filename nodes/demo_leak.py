@@ -51,7 +51,7 @@ class DemoCompare(io.ComfyNode):
             node_id="CILDemoCompare",
             display_name="Demo Compare (CIL)",
             category=CATEGORY,
-            description="Two or three clips of a scene beside a true one: a trail behind the subject, and in words how far it gets. The subject is found by its looks, which flicker does not fool.",
+            description="Two or three clips of a scene beside a true one: a ring where the subject began, a trail behind it, and in words how far it gets. The subject is found by its looks, which flicker does not fool.",
             inputs=[
                 SceneType.Input("scene", tooltip="From Simulated Leak, or from Demo Scene with world landscape: the scene whose first frame was animated."),
                 io.Image.Input("before", tooltip="Frames of the first clip, 128 x 128, as the model of the scene makes them."),
@@ -95,7 +95,8 @@ class DemoCompare(io.ComfyNode):
                 )
             if [c for *_, c in given].count(caption) > 1:
                 raise ValueError(f"two clips are called '{caption}': give each its own name, so that they can be told apart")
-        clips, captions, travel = panels.panels(scene, {caption: clip for _, clip, caption in given})
+        clips, captions, tracks = panels.panels(scene, {caption: clip for _, clip, caption in given})
+        travel = [float(found.travel) for found in tracks]
         say(cls.hidden.unique_id, f"{'; '.join(captions[1:])} (pixels: {', '.join(f'{t:.0f}' for t in travel[1:])}; the truth {travel[0]:.0f})")
         moved = [*travel[1:], 0.0][:3]
         return io.NodeOutput(pictures.even(pictures.side_by_side(clips, captions)), pictures.film_strips(clips, captions), *moved)

@@ -3,9 +3,10 @@
     python run.py do workflows.thumbnails [NAME ...] [--draw]
 
 A demo's graph is run, and its thumbnail shows what it made above the graph. Of the others, whose
-models are not here, a thumbnail says that it borrows the demo's: the same node's effect on the
-simulated leak or the small Wan, the dial's plot, or what TimeNoise trainings gave in bench.timenoise. Where the demo has nothing to lend, and of all with --draw, it
-shows the graph. After a change of the recipes run workflows.make first.
+models are not here, a thumbnail says what it borrows: the same node's effect on the simulated leak
+or the small Wan, the dial's plot, or what TimeNoise trainings gave in bench.timenoise. Where there
+is nothing to borrow, and of all with --draw, it shows the graph. After a change of the recipes run
+workflows.make first.
 """
 
 import argparse
@@ -65,9 +66,9 @@ def results(host, name, **changes):
     return out
 
 
-def gain_on_wan(host):
-    """Plain and Motion Gain out of what demo_wan makes: its second and its last row of frames."""
-    made = results(host, "demo_wan")
+def plain_and_gain(host, name):
+    """Plain and Motion Gain out of what demo or demo_wan makes: its second and its last row of frames."""
+    made = results(host, name)
     row = made.height // 4  # the true clip, plain, Early Start, Motion Gain
     out = Image.new("RGB", (SIDE, 2 * row + 4), NIGHT)
     for place, i in enumerate((1, 3)):
@@ -76,13 +77,16 @@ def gain_on_wan(host):
     return out
 
 
+def gain_on_wan(host):
+    return plain_and_gain(host, "demo_wan")
+
+
 @functools.cache
 def effect(host):
-    """Plain beside Early Start on the demo graph's own scene, the last frames with the subject's trail, SIDE wide."""
+    """Plain beside Early Start on the simulated leak, the last frames with the subject's trail, SIDE wide."""
     from ..demo.landscape import panels, picture
 
-    leak = next(n for n in json.loads(api_file("demo").read_text(encoding="utf-8")).values() if n["class_type"] == "CILSimulatedLeak")
-    scene, clips = picture.animated(leak["inputs"]["seed"])
+    scene, clips = picture.animated("demo_simulated_leak")
     made, captions, _ = panels.panels(scene, {name: clips[name] for name in ("plain", "Early Start")})
     out = Image.new("RGB", (SIDE, SIDE // 2 + 44), NIGHT)
     for i in (1, 2):  # behind the truth
@@ -104,22 +108,23 @@ def dialled_by_gain(host):
 
 
 LENT = {
-    "svd_early_start": effect,
-    "dynamicrafter_early_start": effect,
-    "wan22_dial": dialled_by_gain,
-    "wan22_motion_gain": gain_on_wan,
-    "svd_train": measured,
-}  # what is made in a workflow's stead
+    "svd_early_start": (effect, "a simulated leak"),
+    "dynamicrafter_early_start": (effect, "a simulated leak"),
+    "wan22_dial": (dialled_by_gain, "the demo"),
+    "wan22_motion_gain": (gain_on_wan, "the demo"),
+    "svd_train": (measured, "the demo"),
+}  # what is made in a workflow's stead, and on what
 
 
 def lent(host, name):
-    """What the demo lends a workflow, which says so, or None."""
+    """What a demo lends a workflow, which says so, or None."""
     if name not in LENT:
         return None
-    made = LENT[name](host)
+    make, model = LENT[name]
+    made = make(host)
     out = Image.new("RGB", (SIDE, made.height + 28), NIGHT)
     out.paste(made, (0, 28))
-    ImageDraw.Draw(out).text((EDGE, 4), "as on the demo:", LINK, ImageFont.load_default(size=18))
+    ImageDraw.Draw(out).text((EDGE, 4), f"as on {model}:", LINK, ImageFont.load_default(size=18))
     return out
 
 
@@ -146,7 +151,9 @@ def make(graph, host=None):
     page = json.loads(page_file(graph.name).read_text(encoding="utf-8"))
     runs = host and any(node["type"] in ("CILLoadDemoModel", "CILSimulatedLeak") for node in page["nodes"])
     path = page_file(graph.name).with_suffix(".jpg")
-    thumbnail(path.stem, page, results(host, graph.name) if runs else lent(host, graph.name) if host else None).save(path, quality=78, optimize=True)
+    of_its_own = plain_and_gain if graph.name == "demo" else results
+    made = of_its_own(host, graph.name) if runs else lent(host, graph.name) if host else None
+    thumbnail(path.stem, page, made).save(path, quality=78, optimize=True)
     print(f"{path.name}: {path.stat().st_size} bytes", flush=True)
 
 

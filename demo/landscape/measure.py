@@ -31,6 +31,11 @@ class Tracks:
         return self.velocity.norm(dim=-1) * (self.places.shape[1] - 1)
 
     @property
+    def furthest(self):
+        """The largest distance from the place in the first frame, of the frames in which it is seen, pixels: [n]."""
+        return ((self.places - self.places[:, :1]).norm(dim=-1) * self.seen).amax(1)
+
+    @property
     def lost(self):
         """Share of frames in which nothing looks like the subject: [n]."""
         return 1 - self.seen.float().mean(1)

@@ -1,4 +1,4 @@
-"""Clips of the landscape beside the truth, so that a person sees which one moves: a trail behind the subject, and words."""
+"""Clips of the landscape beside the truth, so that a person sees which one moves: a ring where the subject was, its trail, and words."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from . import measure, scenes
 
 TRUE = "a true clip"
 STILL = 0.25  # of the true way, below which a clip stands still
-DOT, LIGHT, DARK = 2, (255, 255, 255, 220), (30, 30, 30, 160)
+DOT, LINE, LIGHT, DARK = 3, 2, (255, 255, 255, 230), (30, 30, 30, 160)
 
 
 def told(tracks, true):
@@ -18,8 +18,11 @@ def told(tracks, true):
     return f"{words}, deformed or gone in {gone} of {frames} frames" if gone else words
 
 
-def trailed(frames, tracks):
-    """IMAGE frames [t, H, W, 3] of one clip with dots where its subject has been; frames in which there is none leave none."""
+def trailed(frames, tracks, radius):
+    """IMAGE frames [t, H, W, 3] of one clip with a ring around the place where its subject began, and dots where it has been.
+
+    Frames in which there is none leave no dot. radius: of the ring, pixels of scenes.SIZE.
+    """
     from PIL import Image, ImageDraw
 
     factor = frames.shape[1] / scenes.SIZE
@@ -29,8 +32,13 @@ def trailed(frames, tracks):
         picture = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy()).convert("RGBA")
         layer = Image.new("RGBA", picture.size)
         draw = ImageDraw.Draw(layer)
-        for x, y in filter(None, been[: k + 1]):
-            draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), LIGHT, DARK)
+        way = [tuple(place) for place in been[: k + 1] if place]
+        circle = lambda x, y, r, *colours: draw.ellipse((x - r, y - r, x + r, y + r), *colours)
+        for x, y in way[:1]:
+            circle(x, y, radius * factor, None, LIGHT, LINE)
+        draw.line(way, LIGHT, LINE)
+        for x, y in way:
+            circle(x, y, DOT, LIGHT, DARK)
         out.append(torch.from_numpy(np.asarray(Image.alpha_composite(picture, layer).convert("RGB")).copy()).float() / 255)
     return torch.stack(out)
 
@@ -38,14 +46,14 @@ def trailed(frames, tracks):
 def panels(scene, clips):
     """The true clip and others beside it. scene: of one clip, its motion the true one; clips: {caption: IMAGE [t, 128, 128, 3]}.
 
-    -> (trailed clips at twice the size, captions, pixels of travel), the truth first.
+    -> (trailed clips at twice the size, captions, their Tracks), the truth first.
     """
     from ...nodes import pictures
 
     frames = max(len(clip) for clip in clips.values())
     every = {TRUE: scenes.render(scene, frames)[0].movedim(1, -1), **clips}
     tracks = {name: measure.track(clip.movedim(-1, 1)[None].float().cpu(), scene) for name, clip in every.items()}
-    travel = {name: float(found.travel) for name, found in tracks.items()}
-    made = [trailed(pictures.enlarged(clip.float().cpu()), tracks[name]) for name, clip in every.items()]
-    captions = [f"{name}: what was possible" if i == 0 else f"{name}: {told(tracks[name], travel[TRUE])}" for i, name in enumerate(every)]
-    return made, captions, list(travel.values())
+    true, radius = float(tracks[TRUE].travel), float(scene.radius)
+    made = [trailed(pictures.enlarged(clip.float().cpu()), tracks[name], radius) for name, clip in every.items()]
+    captions = [f"{name}: what was possible" if i == 0 else f"{name}: {told(tracks[name], true)}" for i, name in enumerate(every)]
+    return made, captions, list(tracks.values())

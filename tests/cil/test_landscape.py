@@ -105,6 +105,17 @@ def test_frames_without_the_subject_do_not_make_a_way():
     assert (measure.track(gone.roll(9, -1), scene).travel == 0).any()
 
 
+def test_a_subject_that_jumps_at_the_end_did_not_stand_still():
+    """Its way, a median, does not count one frame; the furthest place does, and one where it is not seen counts for nothing."""
+    scene = scenes.gliding(drawn(1, seed=7, alike=True), 2.4)
+    clip, true = scenes.render(still(scene)), scenes.render(scene)
+    clip[:, -1] = true[:, -1]
+    jumps = measure.track(clip, scene)
+    assert jumps.travel < 2 and float(jumps.furthest) == pytest.approx(2.4 * 11, abs=2)
+    clip[:, -1] = scenes.render(scene.replace(radius=0.01), 1)[:, 0]
+    assert measure.track(clip, scene).furthest < 2
+
+
 def test_the_nearest_clip_has_the_camera_too():
     camera = torch.tensor([[0.0, 0.0, scenes.PAN, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, scenes.ZOOM]])
     scene = drawn(2, seed=4).replace(start=scenes.SIZE / 2 - 6.0)

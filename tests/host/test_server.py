@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -51,10 +52,8 @@ def test_the_pack_loads_with_every_node(info):
 
 
 def test_the_demo_makes_a_video_and_a_picture(host, root):
-    prompt = prompt_of(root, "demo")
-    for node in nodes_of(prompt, "KSampler"):
-        node["inputs"]["seed"] = 100  # nothing of another test's run is in the host's cache
-    seen = []
+    """And what README shows: the small trained model stands still, and with Motion Gain it goes most of the true way."""
+    prompt, seen = prompt_of(root, "demo"), []
     entry = host.run(prompt, lambda node, value, maximum: seen.append((node, value, maximum)))
     assert run.error_of(entry) is None
     assert ("KSampler", 20, 20) in seen
@@ -66,7 +65,8 @@ def test_the_demo_makes_a_video_and_a_picture(host, root):
     picture = Image.open(io.BytesIO(host.fetch(entry["outputs"][node_id(prompt, "SaveImage")]["images"][0])))
     assert picture.size[0] >= 6 * 128
     (text,) = [entry["outputs"][i]["text"][0] for i, n in prompt.items() if n["class_type"] == "CILDemoCompare"]
-    assert text.startswith("plain: stands still; Early Start: goes ") and "; Motion Gain: " in text, text
+    found = re.fullmatch(r"plain: stands still; Early Start: .*; Motion Gain: goes (\d+) % of the true way \(pixels: .*\)", text)
+    assert found and 70 <= int(found[1]) <= 100, text
 
 
 def test_the_same_graph_twice_is_the_same_video(host, root):

@@ -8,7 +8,7 @@ from comfy_extras.nodes_video_model import SVD_img2vid_Conditioning
 from node_calls import run
 
 import nodes as host
-from cil_pack.demo.landscape import latents, measure, panels, scenes
+from cil_pack.demo.landscape import latents, measure, panels, picture, scenes
 from cil_pack.nodes.demo_clips import DemoClips
 from cil_pack.nodes.demo_leak import TRUE_SPEED, DemoCompare, SimulatedLeak
 from cil_pack.nodes.early_start import CILEarlyStart
@@ -114,10 +114,30 @@ def test_the_panels_say_it_in_words(leaking):
 def test_a_trail_is_drawn_only_where_the_subject_was(leaking):
     _, true, scene = leaking[3:]
     tracks = measure.track(true.movedim(-1, 1)[None], scene)
-    marked = (panels.trailed(true, tracks)[-1] - true[-1]).abs().amax(-1) > 0.05
+    marked = (panels.trailed(true, tracks, 0)[-1] - true[-1]).abs().amax(-1) > 0.05
     places = tracks.places[0].round().long()
     assert marked[places[:, 1], places[:, 0]].float().mean() > 0.9
     assert marked.float().mean() < 0.03
+
+
+def test_the_ring_is_where_the_subject_began(leaking):
+    first, true, scene = leaking[3:]
+    tracks, radius = measure.track(true.movedim(-1, 1)[None], scene), 12
+    drawn = panels.trailed(torch.zeros_like(true), tracks, radius)[-1].amax(-1) > 0.5
+    x, y = tracks.places[0, 0].tolist()
+    turn = torch.linspace(0, 6.28, 33)
+    around = torch.stack([y + radius * turn.sin(), x + radius * turn.cos()]).round().long()
+    near = torch.nn.functional.max_pool2d(drawn[None, None].float(), 5, 1, 2)[0, 0]
+    assert near[around[0], around[1]].all() and drawn.float().mean() < 0.05
+
+
+def test_the_pictures_are_made_in_the_graphs_own_settings():
+    nodes = picture.wired("demo")
+    assert nodes["KSampler"]["cfg"] == 2 and nodes["CILLoadDemoModel"]["checkpoint"] == "svd_leaking"
+    scene, clips = picture.animated("demo_simulated_leak")
+    assert list(clips) == ["plain", "Early Start", "Motion Gain"] and scene.start.shape == (1, 2)
+    shown = picture.Animated(6, *panels.panels(scene, clips))
+    assert shown.still and shown.whole and shown.gain > 15 and str(shown).endswith(", still")
 
 
 def test_what_cannot_be_compared_is_told(leaking):
