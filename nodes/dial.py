@@ -10,10 +10,9 @@ import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
 
-from ..cil.dial import Answer
 from . import dial_memory, levers, motion_bucket, pictures, plots, preflight, previews
 from .dial_memory import Curve
-from .dial_search import MORE, SCORE, TIMES, WANTS, Search, Wish, opened, sentence
+from .dial_search import MORE, SCORE, TIMES, WANTS, Search, Wish, in_turn, nearest, opened, sentence
 from .host.notes import say
 from .host.sampling import Sampling
 from .host.types import Conditioning, Model, Vae
@@ -37,7 +36,7 @@ class MotionDial(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE, to see and measure the previews."),
                 io.Combo.Input("want", options=list(WANTS), default=MORE, tooltip="calm: half the plain clip's motion. as it is: what the plain clip has (nothing is turned). more: twice as much. as much as stays faithful: the most below `most_price`. times the plain clip's motion, a motion score: `amount` says how much."),
                 io.Float.Input("amount", default=1.5, min=0.0, max=100000.0, step=0.05, tooltip="Only with the last two of `want`. As times: 1 = the plain clip, 0.5 calmer, 2 twice as much. As a score: consistent motion, pixels at 800 x 450 summed over the clip's pairs of frames; 0 = a still."),
-                io.Combo.Input("lever", options=levers.LEVERS, default=levers.BEST, tooltip="What is turned. the best for this family: the motion bucket for SVD, which is told one, Motion Gain for all others. early start only adds motion. adaptive low-pass guidance needs CFG above 1. timenoise: noise on the picture that the model is given, in small doses."),
+                io.Combo.Input("lever", options=levers.LEVERS, default=levers.BEST, tooltip="What is turned. the best for this family: the motion bucket for SVD, which is told one, and Motion Gain for what it does not reach; Motion Gain for all others. early start only adds motion. adaptive low-pass guidance needs CFG above 1. timenoise: noise on the picture that the model is given, in small doses."),
                 io.Int.Input("budget", default=7, min=1, max=64, tooltip="How many settings are looked at, the plain one among them. More: closer to the amount, longer."),
                 io.Int.Input("seconds", default=0, min=0, max=86400, tooltip="No new preview is begun after this time, in seconds. 0 = no limit."),
                 io.Float.Input("most_price", default=0.03, min=0.0, max=1.0, step=0.005, tooltip="What a clip may lose against the plain one before it counts as broken: likeness to the picture, and change that no motion explains, of 1. Higher lets more through. Never gone past."),
@@ -82,25 +81,30 @@ class MotionDial(io.ComfyNode):
         check_stages(model_low, hand_over, steps)
         begun, node_id = time.monotonic(), cls.hidden.unique_id
         models = [model] if model_low is None else [model, model_low]
-        turned = levers.lever_of(lever, models, positive, cfg)
+        to_turn = levers.levers_of(lever, models, positive, cfg)
         curves = dial_memory.imported(measurements.strip()) if measurements.strip() else []
         target = dial_memory.exported_file(export_as) if export_as.strip() else None
         one = previews.one_clip(latent)
         small, note = previews.smaller(model, one, preview_size)
         run = previews.Run(positive, negative, small, seed, steps, cfg, sampler_name, scheduler, hand_over).shorter(preview_steps)
         wish = Wish(want, amount, budget, seconds, most_price)
-        search = opened(models, run, turned, vae, flow_backend(flow, node_id), image, seeds, wish, curves, flow, node_id)
-        answer = search.go(curves)
+        backend = flow_backend(flow, node_id)
+        searches = in_turn((opened(models, run, t, vae, backend, image, seeds, wish, curves, flow, node_id) for t in to_turn), curves)
+        search = nearest(searches)
+        turned, answer = search.lever, search.answer
         patched, result = turned.models(models, answer.reading.setting), sentence(answer, search)
         findings = preflight.findings(model, positive, negative, one, cfg, cls.hidden.prompt, node_id)
-        notes = [*remarks(search, curves, steps, time.monotonic() - begun), exported(search, target), search.book.note, *search.notes, note, *findings]
-        notes = [n for n in notes if n]
+        beside = ((s.lever.name, s.answer) for s in searches if s is not search)
+        others = [f"{name} was turned too and came to motion {a.reading.amount:.3g}: {a.reason}" for name, a in beside]
+        of_each = [n for s in searches for n in (s.book.note, *s.notes)]
+        notes = [*others, *remarks(searches, curves, steps, time.monotonic() - begun), exported(searches, target), *of_each, note, *findings]
+        notes = list(dict.fromkeys(n for n in notes if n))
         say(node_id, "\n".join([result, *notes]))
-        tiles = search.tiles()
+        tiles = [tile for s in searches for tile in s.tiles(plain=s is searches[0])]
         sheet = previews.moving(tiles) if tiles else pictures.captioned(torch.ones(32, 512, 3), "no tiles were kept")[None]
         plot = plots.dial_plot(search.readings(), answer, search.goal, turned, result)
         low = patched[1] if len(patched) > 1 else ExecutionBlocker("model_low: no second stage is connected to this Motion Dial, so there is none to hand on")
-        report = json.dumps(report_of(search, answer, result, notes))
+        report = json.dumps(report_of(searches, search, result, notes))
         stands = ordinary(turned, answer.reading.setting)
         # for the page's button, web/dial.js
         shown = {**animated(sheet).as_dict(), "ordinary": [json.dumps(stands)]}
@@ -108,38 +112,46 @@ class MotionDial(io.ComfyNode):
         return io.NodeOutput(patched[0], low, *plain_outputs(turned, answer.reading.setting, model), sheet, plot, report, bucket, ui=shown)
 
 
-def remarks(search: Search, curves: list[Curve], steps: int, seconds: float) -> list[str]:
+def remarks(searches: list[Search], curves: list[Curve], steps: int, seconds: float) -> list[str]:
     """What is worth saying beside the result. steps: of the full run; seconds: that all took."""
-    run, wish, about = search.run, search.wish, search.book.about
-    same = sum(c.model == about["model"] and c.lever == about["lever"] for c in curves)
+    run, wish, made = searches[0].run, searches[0].wish, sum(s.made for s in searches)
+    known = sum(len(s.kept) for s in searches) - len(searches) + 1  # the plain clip is known to each
+    abouts = [(s.book.about["model"], s.book.about["lever"]) for s in searches]
+    same = sum((c.model, c.lever) in abouts for c in curves)
     return [
-        f"{search.made} previews of {run.steps} steps, {len(search.kept)} settings known, {seconds:.0f} s",
-        "" if search.made else "all was measured before",
-        "the sampler goes on with it; stop again to stop that too" if search.stopped else "",
+        f"{made} previews of {run.steps} steps, {known} settings known, {seconds:.0f} s",
+        "" if made else "all was measured before",
+        "the sampler goes on with it; stop again to stop that too" if searches[-1].stopped else "",
         f"first guess from {same} measurements on this model" if same else "no measurement on this model in the file" if curves else "",
         f"Preview and full run differ: {steps} steps are sampled, {run.steps} were looked at" if run.steps != steps else "",
         f"amount is not used with '{wish.want}'" if wish.want not in (TIMES, SCORE) and wish.number != 1.5 else "",
     ]  # fmt: skip
 
 
-def exported(search: Search, path: Path | None) -> str:
+def exported(searches: list[Search], path: Path | None) -> str:
     """Hand on what was measured in a file, None = not -> a note."""
     if path is None:
         return ""
-    about = search.book.about
-    dial_memory.export(path, dial_memory.Curve(about["model"], about["lever"], search.book.key, tuple(search.kept.values())))
+    for search in searches:
+        about = search.book.about
+        dial_memory.export(path, dial_memory.Curve(about["model"], about["lever"], search.book.key, tuple(search.kept.values())))
     return f"written to output/{dial_memory.FOLDER}/{path.name}"
 
 
-def report_of(search: Search, answer: Answer, result: str, notes: list[str]) -> dict:
-    """All figures, for JSON."""
-    lever, setting = search.lever, answer.reading.setting
+def report_of(searches: list[Search], search: Search, result: str, notes: list[str]) -> dict:
+    """All figures, for JSON. search: the one of `searches` whose setting is handed on."""
+    answer, lever = search.answer, search.lever
+    setting = answer.reading.setting
     return {
         "result": result, "kind": answer.kind, "reason": answer.reason, "want": search.wish.want, "asked": search.goal.amount, "got": answer.reading.amount,
-        "plain": search.plain.amount.motion, "lever": lever.name, "setting": setting, "ordinary_node": ordinary(lever, setting), "stopped": search.stopped,
-        "readings": [{"setting": s, "told": lever.told(s), **search.figures(s)} for s in sorted(search.kept)], "previews": search.made,
-        "model_steps": search.calls, "preview_steps": search.run.steps, "key": search.book.key, "model": search.book.about["model"], "notes": notes,
+        "plain": search.plain.amount.motion, "lever": lever.name, "setting": setting, "ordinary_node": ordinary(lever, setting), "stopped": searches[-1].stopped,
+        "readings": readings_of(search), "others": [{"lever": s.lever.name, "readings": readings_of(s)} for s in searches if s is not search],
+        "previews": sum(s.made for s in searches), "model_steps": sum(s.calls for s in searches), "preview_steps": search.run.steps, "key": search.book.key, "model": search.book.about["model"], "notes": notes,
     }  # fmt: skip
+
+
+def readings_of(search: Search) -> list[dict]:
+    return [{"setting": s, "told": search.lever.told(s), **search.figures(s)} for s in sorted(search.kept)]
 
 
 def check_stages(model_low: Model | None, hand_over: int, steps: int) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
@@ -61,6 +61,7 @@ class Search:
         self.notes: list[str] = []
         self.kept: dict[float, Kept] = {}
         self.made, self.calls, self.stopped = 0, 0, False
+        self.looks, self.begun = 0, time.monotonic()
 
     # ---- what is known ----
 
@@ -70,6 +71,11 @@ class Search:
         for kept in readings:
             if search.low <= kept.setting <= search.high:
                 self.kept.setdefault(round(kept.setting, search.digits), kept)
+
+    def go_on_from(self, before: "Search") -> None:
+        """Spend what another lever's search has left of the wish; its plain clip is this one's too."""
+        self.use([replace(before.plain, setting=self.lever.search.neutral)])
+        self.looks, self.begun = before.looks, before.begun
 
     def show(self) -> None:
         """Put up the tiles of what is known already; without the plain clip nothing can be said of it."""
@@ -135,37 +141,73 @@ class Search:
         price = amount.price(self.plain.amount)
         return {"motion": amount.motion, "likeness": amount.likeness, "flicker": amount.flicker, "price": price, "whole": price <= self.wish.limit}
 
-    def tiles(self) -> list[torch.Tensor]:
-        """The captioned tiles of all settings that were kept with one."""
-        shown = [(setting, previews.tile_of(self.kept[setting].strip)) for setting in sorted(self.kept)]
+    def tiles(self, plain: bool = True) -> list[torch.Tensor]:
+        """The captioned tiles of all settings that were kept with one. plain: the plain clip's too."""
+        settings = sorted(s for s in self.kept if plain or s != self.lever.search.neutral)
+        shown = [(setting, previews.tile_of(self.kept[setting].strip)) for setting in settings]
         return [previews.captioned(tile, self.told(setting)) for setting, tile in shown if tile is not None]
 
     def go(self, curves: list[Curve]) -> dial.Answer:
         """Look until the amount is met, nothing is left to try, the budget is spent or the run is stopped. curves: others' measurements."""
-        search, wish, begun, looks = self.lever.search, self.wish, time.monotonic(), 0
+        search, wish = self.lever.search, self.wish
+        if str(wish) in self.book.done:
+            self.looks = max(self.looks, len(self.kept))
         try:
             if search.neutral not in self.kept:
                 self.look(search.neutral)
-                looks = 1
+                self.looks += 1
             hint = hint_of(curves, self.book.about, self.goal, self.plain.amount.motion, search.neutral)
             while str(wish) not in self.book.done:
-                setting = dial.next_setting(search, self.readings(), self.goal, hint) if looks < wish.budget else None
+                setting = dial.next_setting(search, self.readings(), self.goal, hint) if self.looks < wish.budget else None
                 if setting is None:
                     self.book.write(list(self.kept.values()), str(wish))
                     break
-                used = time.monotonic() - begun
+                used = time.monotonic() - self.begun
                 if wish.seconds and used > wish.seconds:
                     self.notes.append(f"the time, {wish.seconds} s, was up")
                     break
-                left = f"; at most {to_go(used / looks * (wish.budget - looks))} to go" if looks else ""
-                say(self.node_id, f"preview {looks + 1} of at most {wish.budget}: {self.lever.told(setting)}{left}. Stop keeps the best so far")
+                left = f"; at most {to_go(used / self.looks * (wish.budget - self.looks))} to go" if self.looks else ""
+                say(self.node_id, f"preview {self.looks + 1} of at most {wish.budget}: {self.lever.told(setting)}{left}. Stop keeps the best so far")
                 self.look(setting)
-                looks += 1
+                self.looks += 1
         except comfy.model_management.InterruptProcessingException:
             if search.neutral not in self.kept:
                 raise
             self.stopped = True
-        return dial.answer(search, self.readings(), self.goal)
+        return self.answer
+
+    @property
+    def answer(self) -> dial.Answer:
+        """The best of what is known."""
+        return dial.answer(self.lever.search, self.readings(), self.goal)
+
+    @property
+    def over(self) -> bool:
+        """Whether another lever need not be tried: the amount is met, or the run was stopped."""
+        kind, asked = self.answer.kind, self.goal.amount
+        return self.stopped or kind == dial.FOUND or (kind == dial.AS_IT_IS and asked is not None)
+
+
+def in_turn(searches: Iterable[Search], curves: list[Curve]) -> list[Search]:
+    """Search with one lever after the other until the amount is met -> those that were searched with."""
+    done: list[Search] = []
+    for search in searches:
+        if done:
+            search.go_on_from(done[-1])
+        search.go(curves)
+        done.append(search)
+        if search.over:
+            break
+    for search in done:
+        search.stopped = done[-1].stopped
+    return done
+
+
+def nearest(searches: list[Search]) -> Search:
+    """The search that came nearest to what was asked; the earlier one of two that came as near."""
+    asked = searches[0].goal.amount
+    away = lambda s: -s.answer.reading.amount if asked is None else abs(s.answer.reading.amount - asked)
+    return min(searches, key=away)
 
 
 def opened(

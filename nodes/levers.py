@@ -91,6 +91,12 @@ def applied(turned: Turned, model: Model) -> Model:
     return NODES[turned.node].PREPARE_CLASS_CLONE(None).execute(model, **PASSED_ON.get(turned.node, {}), **turned.widgets).args[0]
 
 
+def levers_of(name: str, models: list, positive: Conditioning, cfg: float) -> list[Lever]:
+    """The lever of that name; for BEST those of this family in turn, each for what the one before does not reach."""
+    names = in_turn(model_family(models[0])) if name == BEST else [name]
+    return [lever_of(name, models, positive, cfg) for name in names]
+
+
 def lever_of(name: str, models: list, positive: Conditioning, cfg: float) -> Lever:
     """The lever by its name, or the best for this family. Raises ValueError where it cannot act on this model."""
     family = model_family(models[0])
@@ -103,9 +109,13 @@ def lever_of(name: str, models: list, positive: Conditioning, cfg: float) -> Lev
     return lever
 
 
+def in_turn(family: Family) -> list[str]:
+    """The model's own motion bucket where it is told one; then Motion Gain, the best of what was measured here (bench.rivals, bench.dial)."""
+    return [BUCKET, GAIN] if family.bucket else [GAIN]
+
+
 def best_for(family: Family) -> str:
-    """The model's own motion bucket where it is told one; Motion Gain for all others, the best of what was measured here (bench.rivals, bench.dial)."""
-    return BUCKET if family.bucket else GAIN
+    return in_turn(family)[0]
 
 
 def _gain(models, family, positive):

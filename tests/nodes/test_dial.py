@@ -207,6 +207,46 @@ def test_the_best_lever_of_a_family(measured):
         assert turned(**given(name, lever=levers.BEST))[1]["lever"] == lever
 
 
+BUCKETS = (1.0, 1.02, 1.04, 1.05)  # the motion of the plain clip, of bucket 175, 247 and 255: the model hardly heeds what it is told
+
+
+def test_what_the_bucket_does_not_reach_is_asked_of_the_gain(measured, places):
+    """One budget, one plain clip; the ordinary node of the lever that reached it; run again, nothing is sampled."""
+    left = measured(*BUCKETS, 1.9)
+    g = given("SVD", lever=levers.BEST, want="times the plain clip's motion", amount=2.0, budget=7)
+    out, report = turned(**g)
+    assert not left and (report["lever"], report["kind"], report["previews"]) == (levers.GAIN, "found", 5)
+    assert report["ordinary_node"]["node"] == "CILMotionGain" and out[2] == report["setting"] > 1 and out[8] == 0
+    assert [(o["lever"], [r["motion"] for r in o["readings"]]) for o in report["others"]] == [(levers.BUCKET, list(BUCKETS))]
+    assert len(out[5]) > 1 and places[-1].split("\n")[1].startswith("motion bucket was turned too and came to motion 1: this lever moves nothing here")
+    again, repeated = turned(**g)
+    assert repeated["previews"] == 0 and again[2] == out[2] and "5 settings known" in places[-1]
+
+
+def test_the_earlier_lever_stays_where_the_next_comes_no_nearer(measured, places):
+    measured(1.0, 1.4, 1.5, 1.6, *[1.1] * 9)
+    _, report = turned(**given("SVD", lever=levers.BEST, want="times the plain clip's motion", amount=2.0, budget=6))
+    assert (report["lever"], report["kind"], report["setting"], report["previews"]) == (levers.BUCKET, "nearest", 255, 6)
+    assert "motion gain was turned too and came to motion 1" in places[-1]
+
+
+def test_a_spent_budget_asks_no_other_lever(measured):
+    left = measured(*BUCKETS, 9.0)
+    g = given("SVD", lever=levers.BEST, want="times the plain clip's motion", amount=2.0, budget=4)
+    for previews_made in (4, 0):
+        _, report = turned(**g)
+        assert len(left) == 1 and report["kind"] == "cannot" and report["previews"] == previews_made
+
+
+def test_stopped_at_the_second_lever_the_best_of_both_is_kept(measured, places):
+    def stop():
+        raise comfy.model_management.InterruptProcessingException()
+
+    measured(1.0, 1.4, 1.5, 1.6, stop)
+    out, report = turned(**given("SVD", lever=levers.BEST, want="times the plain clip's motion", amount=2.0, budget=7))
+    assert report["stopped"] and report["lever"] == levers.BUCKET and out[8] == 255 and places[-1].startswith("Stopped; best so far: ")
+
+
 # ---- previews -------------------------------------------------------------------------
 
 
