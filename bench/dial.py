@@ -49,7 +49,7 @@ class Picture:
         self.model, self.median = source.model, source.median(k)
         self.full = previews.Run(positive, negative, latent, k, full, 1.0, "euler", source.scheduler)
         self.short = self.full.shorter(0)
-        self.lever = levers.lever_of(name, [self.model], positive, 1.0)
+        self.lever = levers.levers_of(name, [self.model], positive, 1.0)[0]
         self.known = {}
 
     @torch.inference_mode()
@@ -163,7 +163,7 @@ def main(arguments=None):
             continue
         what = WHAT.get(checkpoint, f"the {checkpoint} demo model")
         price = "" if options.price is None else f" --price {options.price:g}"
-        lever, best = picture.lever.name, levers.best_for(model_family(source.model))
+        lever, best = picture.lever.name, levers.in_turn(model_family(source.model))[0]
         told, name = (f" --lever '{lever}'", f"dial_{checkpoint}_{lever.replace(' ', '_')}") if lever != best else ("", f"dial_{checkpoint}")
         head = [
             f"# Got against asked on {what}",

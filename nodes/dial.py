@@ -12,7 +12,7 @@ from comfy_execution.graph import ExecutionBlocker
 
 from . import dial_memory, levers, motion_bucket, pictures, plots, preflight, previews
 from .dial_memory import Curve
-from .dial_search import MORE, SCORE, TIMES, WANTS, Search, Wish, in_turn, nearest, opened, sentence
+from .dial_search import MORE, SCORE, TIMES, WANTS, Search, Wish, nearest, opened, searched, sentence
 from .host.notes import say
 from .host.sampling import Sampling
 from .host.types import Conditioning, Model, Vae
@@ -89,12 +89,12 @@ class MotionDial(io.ComfyNode):
         run = previews.Run(positive, negative, small, seed, steps, cfg, sampler_name, scheduler, hand_over).shorter(preview_steps)
         wish = Wish(want, amount, budget, seconds, most_price)
         backend = flow_backend(flow, node_id)
-        searches = in_turn((opened(models, run, t, vae, backend, image, seeds, wish, curves, flow, node_id) for t in to_turn), curves)
+        searches = searched((opened(models, run, t, vae, backend, image, seeds, wish, curves, flow, node_id) for t in to_turn), curves)
         search = nearest(searches)
         turned, answer = search.lever, search.answer
         patched, result = turned.models(models, answer.reading.setting), sentence(answer, search)
         findings = preflight.findings(model, positive, negative, one, cfg, cls.hidden.prompt, node_id)
-        beside = ((s.lever.name, s.answer) for s in searches if s is not search)
+        beside = ((s.lever.name, s.answer) for s in searches if s is not search and len(s.kept) > 1)  # of one alone nothing was turned
         others = [f"{name} was turned too and came to motion {a.reading.amount:.3g}: {a.reason}" for name, a in beside]
         of_each = [n for s in searches for n in (s.book.note, *s.notes)]
         notes = [*others, *remarks(searches, curves, steps, time.monotonic() - begun), exported(searches, target), *of_each, note, *findings]
@@ -121,7 +121,7 @@ def remarks(searches: list[Search], curves: list[Curve], steps: int, seconds: fl
     return [
         f"{made} previews of {run.steps} steps, {known} settings known, {seconds:.0f} s",
         "" if made else "all was measured before",
-        "the sampler goes on with it; stop again to stop that too" if searches[-1].stopped else "",
+        "the sampler goes on with it; stop again to stop that too" if searches[0].stopped else "",
         f"first guess from {same} measurements on this model" if same else "no measurement on this model in the file" if curves else "",
         f"Preview and full run differ: {steps} steps are sampled, {run.steps} were looked at" if run.steps != steps else "",
         f"amount is not used with '{wish.want}'" if wish.want not in (TIMES, SCORE) and wish.number != 1.5 else "",
@@ -144,9 +144,10 @@ def report_of(searches: list[Search], search: Search, result: str, notes: list[s
     setting = answer.reading.setting
     return {
         "result": result, "kind": answer.kind, "reason": answer.reason, "want": search.wish.want, "asked": search.goal.amount, "got": answer.reading.amount,
-        "plain": search.plain.amount.motion, "lever": lever.name, "setting": setting, "ordinary_node": ordinary(lever, setting), "stopped": searches[-1].stopped,
+        "plain": search.plain.amount.motion, "lever": lever.name, "setting": setting, "ordinary_node": ordinary(lever, setting), "stopped": search.stopped,
         "readings": readings_of(search), "others": [{"lever": s.lever.name, "readings": readings_of(s)} for s in searches if s is not search],
-        "previews": sum(s.made for s in searches), "model_steps": sum(s.calls for s in searches), "preview_steps": search.run.steps, "key": search.book.key, "model": search.book.about["model"], "notes": notes,
+        "previews": sum(s.made for s in searches), "model_steps": sum(s.calls for s in searches), "preview_steps": search.run.steps,
+        "key": search.book.key, "model": search.book.about["model"], "notes": notes,
     }  # fmt: skip
 
 

@@ -147,7 +147,7 @@ class Search:
         shown = [(setting, previews.tile_of(self.kept[setting].strip)) for setting in settings]
         return [previews.captioned(tile, self.told(setting)) for setting, tile in shown if tile is not None]
 
-    def go(self, curves: list[Curve]) -> dial.Answer:
+    def go(self, curves: list[Curve]) -> None:
         """Look until the amount is met, nothing is left to try, the budget is spent or the run is stopped. curves: others' measurements."""
         search, wish = self.lever.search, self.wish
         if str(wish) in self.book.done:
@@ -174,7 +174,6 @@ class Search:
             if search.neutral not in self.kept:
                 raise
             self.stopped = True
-        return self.answer
 
     @property
     def answer(self) -> dial.Answer:
@@ -188,7 +187,7 @@ class Search:
         return self.stopped or kind == dial.FOUND or (kind == dial.AS_IT_IS and asked is not None)
 
 
-def in_turn(searches: Iterable[Search], curves: list[Curve]) -> list[Search]:
+def searched(searches: Iterable[Search], curves: list[Curve]) -> list[Search]:
     """Search with one lever after the other until the amount is met -> those that were searched with."""
     done: list[Search] = []
     for search in searches:

@@ -98,11 +98,8 @@ def levers_of(name: str, models: list, positive: Conditioning, cfg: float) -> li
 
 
 def lever_of(name: str, models: list, positive: Conditioning, cfg: float) -> Lever:
-    """The lever by its name, or the best for this family. Raises ValueError where it cannot act on this model."""
-    family = model_family(models[0])
-    if name == BEST:
-        name = best_for(family)
-    lever = MADE[name](models, family, positive)
+    """The lever by its name, which is not BEST. Raises ValueError where it cannot act on this model."""
+    lever = MADE[name](models, model_family(models[0]), positive)
     refusal = lever.refusal or ("at CFG 1 there is no guidance that it could act in" if name == LOW_PASS and math.isclose(cfg, 1.0) else "")
     if refusal:
         raise ValueError(f"the lever '{name}' cannot act here: {refusal}. Choose '{BEST}' or another")
@@ -112,10 +109,6 @@ def lever_of(name: str, models: list, positive: Conditioning, cfg: float) -> Lev
 def in_turn(family: Family) -> list[str]:
     """The model's own motion bucket where it is told one; then Motion Gain, the best of what was measured here (bench.rivals, bench.dial)."""
     return [BUCKET, GAIN] if family.bucket else [GAIN]
-
-
-def best_for(family: Family) -> str:
-    return in_turn(family)[0]
 
 
 def _gain(models, family, positive):

@@ -120,8 +120,8 @@ def lent(host, name):
     """What a demo lends a workflow, which says so, or None."""
     if name not in LENT:
         return None
-    make, model = LENT[name]
-    made = make(host)
+    lend, model = LENT[name]
+    made = lend(host)
     out = Image.new("RGB", (SIDE, made.height + 28), NIGHT)
     out.paste(made, (0, 28))
     ImageDraw.Draw(out).text((EDGE, 4), f"as on {model}:", LINK, ImageFont.load_default(size=18))

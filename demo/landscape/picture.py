@@ -39,16 +39,16 @@ def checkpoint_of(name):
 
 
 def source(name, number):
-    """A graph with another scene -> its MODEL, conditions, VAE and Scenes."""
+    """A graph with another scene, None = its own -> its MODEL, conditions, VAE and Scenes."""
     from ...nodes.demo import DemoScene
     from ...nodes.demo_leak import SimulatedLeak
 
-    nodes = wired(name)
+    nodes, other = wired(name), {} if number is None else {"seed": number}
     if leak := nodes.get("CILSimulatedLeak"):
-        model, vision, vae, first, _, scene = SimulatedLeak.PREPARE_CLASS_CLONE(None).execute(**leak | {"seed": number}).args
+        model, vision, vae, first, _, scene = SimulatedLeak.PREPARE_CLASS_CLONE(None).execute(**leak | other).args
         return model, graph.conditioned(vision, vae, first), vae, scene
     made = checkpoint_of(name)
-    first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(**nodes["CILDemoScene"] | {"seed": number}).args
+    first, *_, scene = DemoScene.PREPARE_CLASS_CLONE(None).execute(**nodes["CILDemoScene"] | other).args
     return made.model, made.conditioned(first), made.vae, scene
 
 
@@ -56,7 +56,6 @@ def source(name, number):
 def animated(name, number=None):
     """A graph with another scene, or its own: Scenes and its three clips, {caption: IMAGE}."""
     nodes = wired(name)
-    number = nodes.get("CILSimulatedLeak", nodes.get("CILDemoScene"))["seed"] if number is None else number
     model, conditions, vae, scene = source(name, number)
     early, gain, sampler = nodes["CILEarlyStart"], nodes["CILMotionGain"], nodes["KSampler"]
     ways = {"plain": model, "Early Start": graph.early(model, early["start"]), "Motion Gain": graph.gained(model, gain["gain"], gain["end"])}

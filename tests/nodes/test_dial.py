@@ -230,12 +230,13 @@ def test_the_earlier_lever_stays_where_the_next_comes_no_nearer(measured, places
     assert "motion gain was turned too and came to motion 1" in places[-1]
 
 
-def test_a_spent_budget_asks_no_other_lever(measured):
+def test_a_spent_budget_asks_no_other_lever(measured, places):
     left = measured(*BUCKETS, 9.0)
     g = given("SVD", lever=levers.BEST, want="times the plain clip's motion", amount=2.0, budget=4)
     for previews_made in (4, 0):
         _, report = turned(**g)
         assert len(left) == 1 and report["kind"] == "cannot" and report["previews"] == previews_made
+        assert "was turned too" not in places[-1]
 
 
 def test_stopped_at_the_second_lever_the_best_of_both_is_kept(measured, places):
